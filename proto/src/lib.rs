@@ -1,0 +1,4 @@
+//! weft-proto.
+pub mod id;
+pub mod limits;
+pub mod time;
