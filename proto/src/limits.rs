@@ -18,3 +18,104 @@ pub const LABEL_BYTES_MAX: usize = 32;
 pub const KEY_BYTES_MAX: usize = 64 * 1024;
 /// A batch after decompression: one key of the greatest length and its columns.
 pub const BATCH_BYTES_MAX: usize = KEY_BYTES_MAX + 1024;
+
+/// A UDP payload that every IPv6 path carries without fragments (1,280 less headers, rounded as
+/// QUIC does).
+pub const PACKET_BYTES_SAFE: usize = 1_200;
+/// The largest UDP payload of ours: an Ethernet frame of 1,500 less IPv4 and UDP headers.
+pub const PACKET_BYTES_MAX: usize = 1_472;
+
+/// Records in one batch: what fits a packet as hashes, with room for small numbers.
+pub const BATCH_RECORDS_MAX: usize = 4_096;
+/// Namespaces in one batch: their names must leave room for records.
+pub const BATCH_NAMESPACES_MAX: usize = 16;
+/// Packets one large batch may be cut into at [`PACKET_BYTES_SAFE`].
+pub const FRAGMENTS_MAX: usize = 80;
+/// Large batches under reassembly at one time. A further one evicts the oldest, which is pulled
+/// again: 16 x 65 KiB is 1 MiB.
+pub const REASSEMBLIES_MAX: usize = 16;
+
+/// Streams one peer tracks: 1,000 peers restarted 16 times each. Beyond it new streams are refused
+/// and counted.
+pub const STREAMS_MAX: usize = 16_384;
+/// Holes tracked above a stream's contiguous mark. A record that would open one more is not
+/// applied but pulled later.
+pub const GAPS_MAX: usize = 1_024;
+/// The log's default size. At 9 bytes a record it holds 7 million records, some seconds at full
+/// speed and hours of ordinary traffic.
+pub const LOG_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+/// The least log that still holds a window of records for the slowest receiver.
+pub const LOG_BYTES_MIN: usize = 1024 * 1024;
+
+/// Receivers served directly by the origin; above this the interval tree spreads the work.
+///
+/// 64 sends of one ciphertext cost about 150 microseconds by batched system calls.
+pub const DIRECT_RECEIVERS_MAX: usize = 64;
+/// Parts into which a relay splits its interval.
+pub const TREE_WAYS: usize = 32;
+/// Levels of relaying before an interval is no longer split: 32^4 exceeds any mesh.
+pub const TREE_LEVELS_MAX: u8 = 4;
+/// Batches waiting to be relayed. When full the oldest is dropped; its receivers pull it.
+pub const RELAY_QUEUE_MAX: usize = 4_096;
+
+/// Bytes in flight to the slowest receiver before the window has learnt anything.
+pub const WINDOW_BYTES_START: usize = 256 * 1024;
+/// The window never shrinks below this: some tens of packets, enough to notice recovery.
+pub const WINDOW_BYTES_MIN: usize = 64 * 1024;
+/// The window never grows beyond this: more only adds delay.
+pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A receiver that makes no progress for this long is left to pull.
+pub const LAGGING_AFTER: Duration = Duration::from_secs(1);
+
+/// A receiver confirms at the latest after this many bytes of a stream.
+pub const ACK_BYTES: usize = 32 * 1024;
+/// A receiver confirms at the latest after this time, when something is unconfirmed.
+pub const ACK_DELAY: Duration = Duration::from_millis(20);
+
+/// When a sender that fell silent repeats its head.
+pub const BEACON_DELAYS: [Duration; 3] =
+    [Duration::from_millis(5), Duration::from_millis(25), Duration::from_millis(125)];
+
+/// Ranges in one pull request: the request fits one packet.
+pub const PULL_RANGES_MAX: usize = 32;
+/// Bytes one pull may ask for: fits the socket buffers of a default Linux.
+pub const PULL_BYTES_MAX: usize = 128 * 1024;
+/// The least time before a hole counts as loss rather than reordering.
+pub const REORDER_MIN: Duration = Duration::from_millis(1);
+/// The least time before a pull is repeated; it doubles with each try up to [`PULL_TIMEOUT_MAX`].
+pub const PULL_TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// The longest time between two pulls of one hole.
+pub const PULL_TIMEOUT_MAX: Duration = Duration::from_secs(1);
+/// Peers that must say a range is gone before it is flushed (fewer when fewer live).
+pub const GONE_WITNESSES: usize = 3;
+
+/// Heads in one section: what fits [`PACKET_BYTES_SAFE`].
+pub const HEADS_MAX: usize = 32;
+/// Buckets of a fingerprint: one differing bucket of 1,000 origins is two packets of heads.
+pub const DIGEST_BUCKETS: usize = 16;
+/// How often a random peer's fingerprint is asked for while records move.
+pub const DIGEST_BUSY: Duration = Duration::from_millis(200);
+/// How often when nothing moves.
+pub const DIGEST_IDLE: Duration = Duration::from_secs(1);
+
+/// Answers and control sections waiting to leave. When full, further requests are refused and
+/// counted; the asker repeats.
+pub const CONTROL_QUEUE_MAX: usize = 8_192;
+/// Outputs waiting for the driver; it drains them after each input, so this is never reached
+/// unless a driver forgets to.
+pub const SECTION_BYTES_MAX: usize = 1_400;
+/// A directory message section.
+pub const DIRECTORY_BYTES_MAX: usize = 1_100;
+
+/// How often the path to a peer is probed for [`PACKET_BYTES_MAX`].
+pub const MTU_PROBE_EVERY: Duration = Duration::from_secs(600);
+/// The pause between tries of one probe.
+pub const MTU_PROBE_RETRY: Duration = Duration::from_secs(1);
+/// Tries before a path is taken to carry [`PACKET_BYTES_SAFE`] only.
+pub const MTU_PROBE_TRIES: u8 = 3;
+
+const _: () = assert!(WINDOW_BYTES_MIN < WINDOW_BYTES_START && WINDOW_BYTES_START < WINDOW_BYTES_MAX);
+const _: () = assert!(LOG_BYTES_MIN >= 2 * WINDOW_BYTES_START);
+const _: () = assert!(BATCH_BYTES_MAX > KEY_BYTES_MAX);
+const _: () = assert!(FRAGMENTS_MAX * 1_000 > BATCH_BYTES_MAX);
+const _: () = assert!(PULL_BYTES_MAX > BATCH_BYTES_MAX);

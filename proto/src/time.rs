@@ -85,3 +85,12 @@ impl Wall {
         self.0 / 1_000
     }
 }
+
+/// Both clocks, read together by the driver and handed in with each input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time.
+    pub at: Instant,
+    /// Calendar time.
+    pub wall: Wall,
+}

@@ -1,0 +1,494 @@
+//! The node: routes inputs to the machines and collects what they want done.
+//!
+//! Four kinds of methods. *Inputs*: [`Node::handle_datagram`], [`Node::handle_timeout`], and the
+//! verbs [`Node::publish`], [`Node::set_seeds`], [`Node::leave`], [`Node::send_directory`].
+//! *Outputs*: [`Node::poll_output`], [`Node::poll_transmit`], [`Node::poll_timeout`]. *Getters*.
+//! *Checks*: [`Node::check_invariants`].
+//!
+//! After any input a driver polls, in this order: `poll_output` until it is empty, `poll_transmit`
+//! until it is empty (this closes the batch that was being gathered, so records published before
+//! leave at once), then `poll_timeout` and sleeps. Spurious timeouts are harmless.
+//!
+//! The node owns no clock: each input carries [`Now`]. It decides nothing itself; membership,
+//! streams, spreading and repair are machines of their own that don't know each other.
+
+mod control;
+mod reassembly;
+mod receive;
+mod transmit;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::clock::hlc::HybridClock;
+use crate::clock::vector::VersionVector;
+use crate::error::DropReason;
+use crate::event::{Arrival, FlushReason, NodeConfig, NodeStats, Output};
+use crate::id::{Boot, KeyHash, Namespace, Origin, PeerId, PeerName, Seq};
+use crate::limits::{KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE};
+use crate::member::{Identity, MemberEvent, MemberState, Membership};
+use crate::repair::{Digests, Repair};
+use crate::rng::Rng;
+use crate::spread::Spread;
+use crate::stream::{StreamView, Streams};
+use crate::time::{Instant, Now};
+use crate::wire::batch::{Batch, RecordKind};
+use crate::wire::seal::{BodyBuffer, Seal};
+
+use self::control::Control;
+use self::reassembly::Reassembly;
+
+use self::transmit::Cut;
+
+pub use self::transmit::Transmit;
+pub use crate::spread::Destination;
+
+/// How long a joiner looks for an established member before it takes the word of another joiner.
+const JOIN_PATIENCE: Duration = Duration::from_secs(1);
+/// How often a joiner asks for heads.
+const JOIN_RETRY: Duration = Duration::from_millis(200);
+/// How long leaving waits for a peer to confirm the head.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How far joining has come.
+#[derive(Clone, Copy, Debug)]
+struct Joining {
+    /// When a live member was first seen.
+    since: Option<Instant>,
+    retry_at: Instant,
+}
+
+/// One peer, without its sockets, threads and caches.
+pub struct Node {
+    config: NodeConfig,
+    membership: Membership,
+    streams: Streams,
+    spread: Spread,
+    repair: Repair,
+    digests: Digests,
+    clock: HybridClock,
+    seal: Box<dyn Seal>,
+    control: Control,
+    reassembly: Reassembly,
+    outputs: VecDeque<Output>,
+    rng: Rng,
+    joining: Option<Joining>,
+    leaving_until: Option<Instant>,
+    left: bool,
+    stats: NodeStats,
+    scratch: BodyBuffer,
+    packets_sealed: u64,
+    trailer_at: Instant,
+    cut: Option<Cut>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("origin", &self.streams.own()).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// A node that has issued nothing and knows nobody. Sizes outside their range are brought to
+    /// its nearer end.
+    #[must_use]
+    pub fn new(mut config: NodeConfig, seal: Box<dyn Seal>, now: Now) -> Self {
+        config.log_bytes = config.log_bytes.max(LOG_BYTES_MIN);
+        config.packet_bytes_max =
+            config.packet_bytes_max.clamp(PACKET_BYTES_SAFE, PACKET_BYTES_MAX);
+        let identity = Identity {
+            name: config.name.clone(),
+            addr: config.addr,
+            boot: config.boot,
+            bump: 0,
+            region: config.region.clone(),
+            zone: config.zone.clone(),
+        };
+        let own = Origin { peer: config.name.id(), boot: config.boot };
+        let mut rng = Rng::new(config.seed);
+        let mut membership =
+            Membership::new(identity, config.member.clone(), rng.next(), now.at);
+        membership.set_multicast(now.at, config.multicast);
+        let mut node = Self {
+            membership,
+            streams: Streams::new(own, config.log_bytes),
+            spread: Spread::new(config.log_bytes, config.packet_bytes_max),
+            repair: Repair::default(),
+            digests: Digests::default(),
+            clock: HybridClock::default(),
+            seal,
+            control: Control::default(),
+            reassembly: Reassembly::default(),
+            outputs: VecDeque::new(),
+            rng,
+            joining: Some(Joining { since: None, retry_at: now.at }),
+            leaving_until: None,
+            left: false,
+            stats: NodeStats::default(),
+            scratch: BodyBuffer::new(),
+            packets_sealed: 0,
+            trailer_at: Instant::ZERO,
+            cut: None,
+            config,
+        };
+        node.drain_members(now);
+        node
+    }
+
+    // Inputs.
+
+    /// Whether [`Node::publish`] may be called: false while the window to the slowest receiver is
+    /// full. Room comes with confirmations, so ask again after each input.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.left && self.spread.window.room() > 0
+    }
+
+    /// Issues a record. It is numbered when its batch closes, at the latest when the driver next
+    /// polls for packets.
+    ///
+    /// `key` travels instead of the hash where the namespace carries keys; a longer key than
+    /// [`KEY_BYTES_MAX`] travels as its hash alone, which callers refuse before it comes here.
+    pub fn publish(
+        &mut self,
+        now: Now,
+        kind: RecordKind,
+        namespace: &Namespace,
+        hash: KeyHash,
+        key: Option<&[u8]>,
+    ) {
+        let key = key.filter(|key| key.len() <= KEY_BYTES_MAX);
+        if !self.spread.push(kind, namespace, hash, key) {
+            self.close_batch(now);
+            let added = self.spread.push(kind, namespace, hash, key);
+            debug_assert!(added, "the first record of a batch always fits");
+        }
+    }
+
+    /// Numbers what was gathered and hands it to its carriers.
+    fn close_batch(&mut self, now: Now) {
+        if !self.spread.is_gathering() {
+            return;
+        }
+        let base = self.clock.tick(now.wall);
+        let Some(batch) = self.spread.close_batch(self.streams.next_own(), base) else { return };
+        self.stats.records_issued += u64::from(batch.count);
+        self.stats.batches_issued += 1;
+        self.stats.bytes_raw += u64::from(batch.raw_len);
+        self.stats.bytes_wire += batch.wire.len() as u64;
+        let origin = self.streams.own();
+        if let Ok(body) = batch.open() {
+            let Batch { first, count, base, .. } = batch;
+            self.outputs.push_back(Output::Issued(Arrival { origin, first, count, base, body }));
+        }
+        self.streams.issue(batch.clone(), now.at);
+        let rng = &mut self.rng;
+        self.spread.carry(origin, &batch, now.at, |n| rng.below(n));
+        self.digests.hurry(now.at);
+    }
+
+    /// Replaces the addresses that are tried, for ever, to find or find again the mesh.
+    pub fn set_seeds(&mut self, now: Now, seeds: Vec<SocketAddr>) {
+        self.membership.set_seeds(now.at, seeds);
+        self.drain_members(now);
+    }
+
+    /// Tells of members known from elsewhere, such as a file written by an earlier life.
+    pub fn learn_members(&mut self, now: Now, members: &[Identity]) {
+        self.membership.learn(now.at, members);
+        self.drain_members(now);
+    }
+
+    /// Sends part of a directory message, at most
+    /// [`DIRECTORY_BYTES_MAX`](crate::limits::DIRECTORY_BYTES_MAX) long. Returns false when it was
+    /// refused for its size or because too much waits.
+    pub fn send_directory(&mut self, to: SocketAddr, bytes: &[u8]) -> bool {
+        self.control.directory(to, bytes)
+    }
+
+    /// Leaves: what was published is sent, a peer is waited for to confirm it (two seconds at
+    /// most), then the others are told. [`Output::Left`] ends it.
+    pub fn leave(&mut self, now: Now) {
+        if self.leaving_until.is_none() {
+            self.close_batch(now);
+            self.leaving_until = Some(now.at + LEAVE_PATIENCE);
+            self.spread.restart_beacon(now.at);
+        }
+        self.drive(now);
+    }
+
+    /// Lets time pass: runs whatever is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.membership.handle_timeout(now.at);
+        self.drive(now);
+    }
+
+    // Outputs.
+
+    /// The next thing for the driver to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Node::handle_timeout`] should be called next, if no other input comes before.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let alone = self.spread.members().is_empty();
+        let digest = (!alone).then(|| self.digests.poll_timeout());
+        let join = self.joining.filter(|_| !alone).map(|joining| joining.retry_at);
+        let leave = self.leaving_until.filter(|_| !self.left);
+        [
+            self.membership.poll_timeout(),
+            self.spread.poll_timeout(),
+            self.repair.poll_timeout(),
+            digest,
+            join,
+            leave,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    // Getters.
+
+    /// This peer's origin. Its boot can rise once, on joining.
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.streams.own()
+    }
+
+    /// How it was set up.
+    #[must_use]
+    pub const fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Every member known, this peer included.
+    pub fn members(&self) -> impl Iterator<Item = (&Identity, MemberState)> {
+        self.membership.members()
+    }
+
+    /// The name of a peer, if it is or was a member.
+    #[must_use]
+    pub fn name_of(&self, peer: PeerId) -> Option<&PeerName> {
+        self.membership.member(peer).map(|identity| &identity.name)
+    }
+
+    /// How many live members there are, besides this peer.
+    #[must_use]
+    pub fn live_members(&self) -> usize {
+        self.spread.members().len()
+    }
+
+    /// How many of them are reached by multicast.
+    #[must_use]
+    pub fn multicast_receivers(&self, now: Now) -> usize {
+        self.spread.multicast_receivers(now.at)
+    }
+
+    /// Every stream known.
+    pub fn streams(&self) -> impl Iterator<Item = StreamView> {
+        self.streams.views()
+    }
+
+    /// What is applied here: this peer's version vector.
+    #[must_use]
+    pub fn vector(&self) -> VersionVector {
+        self.streams.vector()
+    }
+
+    /// Whether the heads of a mesh have been taken over.
+    #[must_use]
+    pub const fn joined(&self) -> bool {
+        self.streams.joined()
+    }
+
+    /// Bytes outstanding to the slowest receiver, the window, and receivers left to pull.
+    #[must_use]
+    pub fn flow(&self) -> (u64, u64, usize) {
+        let window = &self.spread.window;
+        (window.outstanding(), window.size(), window.lagging())
+    }
+
+    /// Bytes in the log, and the most it may hold.
+    #[must_use]
+    pub const fn log_bytes(&self) -> (usize, usize) {
+        self.streams.log_bytes()
+    }
+
+    /// The smoothed round trip to a peer; zero before the first measurement.
+    #[must_use]
+    pub fn round_trip(&self, peer: PeerId) -> Duration {
+        self.repair.round_trip(peer)
+    }
+
+    /// Bytes of a packet that every path is known to carry.
+    #[must_use]
+    pub fn packet_bytes(&self) -> usize {
+        self.spread.packet_bytes()
+    }
+
+    /// Counts since the start.
+    #[must_use]
+    pub fn stats(&self) -> NodeStats {
+        NodeStats { pulls_sent: self.repair.pulls(), ..self.stats.clone() }
+    }
+
+    /// Streams that have holes or unreached heads.
+    #[must_use]
+    pub fn open_repairs(&self) -> usize {
+        self.repair.open()
+    }
+
+    // Internals.
+
+    fn refuse(&mut self, reason: DropReason) {
+        self.stats.drops[reason as usize] += 1;
+    }
+
+    fn flush(&mut self, reason: FlushReason) {
+        let slot = match reason {
+            FlushReason::Joined => 0,
+            FlushReason::Gone(_) => 1,
+        };
+        self.stats.flushes[slot] += 1;
+        self.outputs.push_back(Output::Flush(reason));
+    }
+
+    /// Moves what the membership wants sent and said, and follows its changes.
+    fn drain_members(&mut self, now: Now) {
+        while let Some(transmit) = self.membership.poll_transmit() {
+            self.control.member(transmit);
+        }
+        while let Some(event) = self.membership.poll_event() {
+            self.follow(&event, now);
+            self.outputs.push_back(Output::Member(event));
+        }
+    }
+
+    fn follow(&mut self, event: &MemberEvent, now: Now) {
+        match event {
+            MemberEvent::Up(identity) => self.serve(identity, now),
+            MemberEvent::Down(identity) | MemberEvent::Left(identity) => {
+                self.spread.remove(identity.peer());
+                self.repair.forget_peer(identity.peer());
+            }
+            MemberEvent::Renamed { new, .. } => {
+                if self.spread.addr_of(new.peer()).is_some() {
+                    self.spread.remove(new.peer());
+                    self.serve(new, now);
+                }
+            }
+            MemberEvent::BootBehind { seen } => {
+                let boot = Boot(seen.0.saturating_add(1).max(self.config.boot.0));
+                self.close_batch(now);
+                self.config.boot = boot;
+                self.streams.rename_own(Origin { boot, ..self.streams.own() });
+                self.spread.window.restart(now.at);
+                self.membership.set_boot(now.at, boot);
+            }
+            MemberEvent::Rejoined { .. } | MemberEvent::NameConflict { .. } => {}
+        }
+    }
+
+    /// A member is live: serve it, and compare heads with it at once, so that a healed split or a
+    /// restart is repaired without waiting for chance.
+    fn serve(&mut self, identity: &Identity, now: Now) {
+        self.spread.add(identity.peer(), identity.addr, now.at);
+        if let Some(joining) = &mut self.joining {
+            joining.since.get_or_insert(now.at);
+            self.control.want_heads(identity.addr, &self.streams);
+        } else {
+            let digest = self.digests.ask(identity.peer(), self.streams.fingerprint(), now.at);
+            self.control.digest(identity.addr, &digest);
+        }
+    }
+
+    /// Runs everything that is due, and what follows from it.
+    fn drive(&mut self, now: Now) {
+        self.drain_members(now);
+        self.retry_joining(now);
+        self.spread.window.leave_behind(now.at);
+        for origin in self.spread.acks.due(now.at) {
+            self.confirm(origin);
+        }
+        let rng = &mut self.rng;
+        for addr in self.spread.due_beacon(now.at, |n| rng.below(n)) {
+            self.control.beacon(addr, self.streams.own_head());
+        }
+        while let Some(probe) = self.spread.due_probe(now.at) {
+            self.control.probe(probe.to, probe.bytes, self.seal.overhead());
+        }
+        let live = self.spread.members();
+        while let Some(request) =
+            self.repair.next_request(now.at, &self.streams, live, |n| rng.below(n))
+        {
+            if let Some(addr) = self.spread.addr_of(request.to) {
+                self.control.pull(addr, &request.pull);
+            }
+        }
+        let since = now.at - Duration::from_secs(1);
+        let busy = self.streams.moved_since(since, 1).next().is_some();
+        let due = self.digests.due(now.at, busy, self.streams.fingerprint(), live, |n| rng.below(n));
+        if let Some((peer, digest)) = due
+            && let Some(addr) = self.spread.addr_of(peer)
+        {
+            self.control.digest(addr, &digest);
+        }
+        self.finish_leaving(now);
+    }
+
+    fn retry_joining(&mut self, now: Now) {
+        let Some(joining) = self.joining.filter(|joining| joining.retry_at <= now.at) else {
+            return;
+        };
+        let live = self.spread.members();
+        if live.is_empty() {
+            return;
+        }
+        let peer = live[self.rng.below(live.len())];
+        if let Some(addr) = self.spread.addr_of(peer) {
+            self.control.want_heads(addr, &self.streams);
+        }
+        self.joining = Some(Joining { retry_at: now.at + JOIN_RETRY, ..joining });
+    }
+
+    fn finish_leaving(&mut self, now: Now) {
+        let Some(deadline) = self.leaving_until.filter(|_| !self.left) else { return };
+        let confirmed = self.spread.window.head_confirmed() && !self.spread.has_jobs();
+        if !confirmed && now.at < deadline {
+            if self.spread.window.behind().next().is_some() {
+                self.spread.keep_beacon(now.at);
+            }
+            return;
+        }
+        self.left = true;
+        self.membership.leave(now.at);
+        self.drain_members(now);
+        self.outputs.push_back(Output::Left(confirmed));
+    }
+
+    /// Tells an origin how far its stream is applied here.
+    fn confirm(&mut self, origin: Origin) {
+        let Some(addr) = self.spread.addr_of(origin.peer) else { return };
+        let (applied, highest) = self.streams.marks(origin);
+        self.control.ack(addr, origin.boot, applied, highest, self.config.socket_buffer);
+    }
+
+    /// Panics when a promise within or between the machines is broken. For tests and simulators.
+    pub fn check_invariants(&self) {
+        self.membership.check_invariants();
+        self.streams.check_invariants();
+        self.spread.check_invariants();
+        self.repair.check_invariants();
+        self.reassembly.check_invariants();
+        self.control.check_invariants();
+        let head: Seq = self.streams.own_head().head;
+        assert_eq!(head.0, self.streams.marks(self.streams.own()).0.0, "own records are applied");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Packets on their way in: check, open, route each section to its machine.
+//!
+//! Bytes from outside have no effect before the seal is opened, and whatever is wrong with them is
+//! counted by reason and forgotten.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{JOIN_PATIENCE, Node};
+use crate::error::DropReason;
+use crate::event::{Arrival, FlushReason, Output, Via};
+use crate::id::{Origin, Seq};
+use crate::limits::{DIRECTORY_BYTES_MAX, PACKET_BYTES_MAX};
+use crate::member::Hello;
+use crate::stream::Receipt;
+use crate::time::Now;
+use crate::wire::batch::Batch;
+use crate::wire::bytes::Reader;
+use crate::wire::packet::{self, HEADER_BYTES, Header};
+use crate::wire::seal::BodyBuffer;
+use crate::wire::section::{
+    self, BatchHead, Digest, HEADS_ACK_WANTED, HEADS_ALL, HEADS_FROM_JOINER, HEADS_WANTED, Kind, Pull, Pulled,
+    Section,
+};
+
+/// A multicast confirmation is believed for this many hello periods, so that two lost ones do not
+/// end it.
+const HEARD_PERIODS: u32 = 3;
+
+/// Who sent a packet, and how it came.
+#[derive(Clone, Copy)]
+struct Sender {
+    origin: Origin,
+    addr: SocketAddr,
+    via: Via,
+    bytes: usize,
+}
+
+impl Node {
+    /// Takes a datagram that arrived from `from`.
+    pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, via: Via, datagram: &[u8]) {
+        let mut body = std::mem::take(&mut self.scratch);
+        if let Err(reason) = self.receive(now, from, via, datagram, &mut body) {
+            self.refuse(reason);
+        }
+        self.scratch = body;
+        self.drive(now);
+    }
+
+    fn receive(
+        &mut self,
+        now: Now,
+        addr: SocketAddr,
+        via: Via,
+        datagram: &[u8],
+        body: &mut BodyBuffer,
+    ) -> Result<(), DropReason> {
+        if datagram.len() > PACKET_BYTES_MAX {
+            return Err(DropReason::Oversized);
+        }
+        let (header, sealed) =
+            Header::decode(datagram, self.config.wire_version, self.config.cluster.tag())?;
+        if header.sender == self.config.sender {
+            return Err(DropReason::Echo);
+        }
+        self.seal.open(&header, &datagram[..HEADER_BYTES], sealed, body)?;
+        let mut reader = Reader::new(body);
+        let origin = packet::decode_prelude(&mut reader)?;
+        let sender = Sender { origin, addr, via, bytes: datagram.len() };
+        while let Some(section) = section::next(&mut reader)? {
+            self.route(now, sender, &section)?;
+        }
+        Ok(())
+    }
+
+    fn route(&mut self, now: Now, from: Sender, section: &Section<'_>) -> Result<(), DropReason> {
+        match section.kind {
+            Kind::Batch => {
+                let (head, wire) = BatchHead::take_batch(section, from.origin)?;
+                self.on_batch(now, from, head, wire)
+            }
+            Kind::Fragment => {
+                let (head, part, bytes) = BatchHead::take_fragment(section, from.origin)?;
+                if self.has(&head) {
+                    self.stats.batches_duplicate += 1;
+                    return Ok(());
+                }
+                match self.reassembly.add(head, part, bytes)? {
+                    Some(wire) => self.on_batch(now, from, head, &wire),
+                    None => Ok(()),
+                }
+            }
+            Kind::Heads => self.on_heads(now, from, section),
+            Kind::Ack => {
+                let ack = section::take_ack(section)?;
+                let own = self.streams.own();
+                if ack.boot == own.boot {
+                    self.spread.window.ack(from.origin.peer, ack.applied, ack.buffer, now.at);
+                    if ack.highest > ack.applied {
+                        self.spread.window.shrink(Seq(ack.applied.0.saturating_add(1)));
+                    }
+                }
+                Ok(())
+            }
+            Kind::Pull => {
+                let pull = Pull::take(section)?;
+                let own = self.streams.own();
+                if let Some(range) = pull.ranges.iter().find(|range| range.origin == own) {
+                    self.spread.window.shrink(range.lo);
+                }
+                self.answer_pull(from.addr, &pull);
+                Ok(())
+            }
+            Kind::Pulled => {
+                self.on_pulled(now, from, &Pulled::take(section)?);
+                Ok(())
+            }
+            Kind::Digest => {
+                self.on_digest(now, from, &Digest::take(section)?);
+                Ok(())
+            }
+            Kind::Swim => {
+                let taken = self.membership.handle_packet(now.at, section.body);
+                taken.map_err(|_| DropReason::BadMember)
+            }
+            Kind::Hello => self.on_hello(now, from, section),
+            Kind::Directory if section.body.len() <= DIRECTORY_BYTES_MAX => {
+                self.outputs.push_back(Output::Directory(from.addr, section.body.to_vec()));
+                Ok(())
+            }
+            Kind::Directory => Err(DropReason::BadSection),
+            Kind::Heard => {
+                let period = self.membership.multicast_period();
+                let until = now.at + period * HEARD_PERIODS + Duration::from_secs(1);
+                self.spread.hears_multicast(from.origin.peer, until);
+                Ok(())
+            }
+            Kind::Probe => {
+                let bytes = u32::try_from(from.bytes).unwrap_or(u32::MAX);
+                self.control.probed(from.addr, bytes);
+                Ok(())
+            }
+            Kind::Probed => {
+                self.spread.probed(from.origin.peer, section.word as usize, now.at);
+                Ok(())
+            }
+        }
+    }
+
+    fn has(&self, head: &BatchHead) -> bool {
+        let last = Seq(head.first.0 + u64::from(head.count) - 1);
+        self.streams.is_duplicate(head.origin, head.first, last)
+    }
+
+    fn on_batch(
+        &mut self,
+        now: Now,
+        from: Sender,
+        head: BatchHead,
+        wire: &[u8],
+    ) -> Result<(), DropReason> {
+        let own = self.streams.own();
+        if head.origin == own {
+            return Ok(());
+        }
+        if self.has(&head) {
+            self.stats.batches_duplicate += 1;
+            return Ok(());
+        }
+        let mut bytes = BodyBuffer::with_capacity(wire.len());
+        bytes.extend_from_slice(wire);
+        let BatchHead { origin, first, count, base, raw_len, lz4, interval } = head;
+        let batch = Batch { first, count, base, raw_len, lz4, wire: Arc::new(bytes) };
+        let body = batch.open()?;
+        if self.clock.observe(base, now.wall).is_err() {
+            self.stats.stamps_ahead += 1;
+        }
+        if self.streams.receive(origin, batch.clone(), now.at)? == Receipt::Duplicate {
+            return Ok(());
+        }
+        self.stats.records_applied += u64::from(count);
+        self.stats.batches_applied += 1;
+        self.digests.hurry(now.at);
+        if self.streams.is_missing(origin) {
+            self.streams.revealed(origin, from.origin.peer);
+            self.repair.want(origin, Some(from.origin.peer), now.at);
+        }
+        // Only the origin's present life listens for confirmations.
+        if from.origin == origin || self.spread.addr_of(origin.peer).is_some() {
+            let members = self.spread.members().len();
+            self.spread.acks.received(origin, wire.len(), members, now.at);
+        }
+        if let Some(interval) = interval {
+            let rng = &mut self.rng;
+            self.spread.relay(origin, &batch, interval, from.origin.peer, |n| rng.below(n));
+        }
+        self.outputs.push_back(Output::Apply(Arrival { origin, first, count, base, body }));
+        Ok(())
+    }
+
+    fn on_heads(
+        &mut self,
+        now: Now,
+        from: Sender,
+        section: &Section<'_>,
+    ) -> Result<(), DropReason> {
+        let peer = from.origin.peer;
+        for head in section::take_heads(section)? {
+            if self.streams.hear(head, peer, now.at)? {
+                self.repair.want(head.origin, Some(peer), now.at);
+            }
+        }
+        if section.flags & HEADS_ACK_WANTED != 0 {
+            self.spread.acks.wanted(from.origin, now.at);
+        }
+        if section.flags & HEADS_WANTED != 0 {
+            let flags = if self.streams.joined() { 0 } else { HEADS_FROM_JOINER };
+            self.control.all_heads(from.addr, &self.streams, flags);
+        }
+        if section.flags & HEADS_ALL != 0 {
+            self.finish_joining(now, section.flags & HEADS_FROM_JOINER != 0);
+        }
+        Ok(())
+    }
+
+    /// All heads of a member were heard. Another joiner's word counts only when nobody else was
+    /// found for a while: it may know less than the mesh.
+    fn finish_joining(&mut self, now: Now, from_joiner: bool) {
+        let Some(joining) = self.joining else { return };
+        let patient = joining.since.is_none_or(|since| now.at < since + JOIN_PATIENCE);
+        if from_joiner && patient {
+            return;
+        }
+        self.joining = None;
+        if self.streams.finish_joining() {
+            self.flush(FlushReason::Joined);
+        }
+    }
+
+    fn on_pulled(&mut self, now: Now, from: Sender, answer: &Pulled) {
+        let live = self.spread.members();
+        let lost = self.repair.answered(from.origin.peer, answer, &self.streams, live, now.at);
+        for range in lost {
+            self.streams.give_up(range.origin, range.lo, range.hi);
+            self.flush(FlushReason::Gone(range));
+        }
+    }
+
+    fn on_digest(&mut self, now: Now, from: Sender, digest: &Digest) {
+        let ours = self.streams.fingerprint();
+        if !digest.ask {
+            if let Some(trip) = self.digests.answered(from.origin.peer, digest.nonce, now.at) {
+                self.repair.measured(from.origin.peer, trip);
+            }
+        }
+        let differs = |bucket: usize| ours[bucket] != digest.buckets[bucket];
+        if (0..ours.len()).any(differs) {
+            self.control.heads(from.addr, &self.streams, differs, 0);
+        }
+        if digest.ask {
+            let answer = Digest { ask: false, nonce: digest.nonce, buckets: ours };
+            self.control.digest(from.addr, &answer);
+        }
+    }
+
+    fn on_hello(
+        &mut self,
+        now: Now,
+        from: Sender,
+        section: &Section<'_>,
+    ) -> Result<(), DropReason> {
+        let hello = Hello::decode(section.body).map_err(|_| DropReason::BadMember)?;
+        let multicast = from.via == Via::Multicast;
+        self.membership.handle_hello(now.at, hello, from.addr, multicast);
+        if multicast && self.spread.addr_of(from.origin.peer).is_some() {
+            self.control.heard(from.addr);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! Packets on their way out: header, prelude, sections, seal.
+//!
+//! Order: control (liveness first, as it was asked for), own batches, relays, answers to pulls,
+//! then the batch being gathered. A small packet takes along the own head and heads that moved
+//! lately, every few milliseconds.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Node;
+use super::control::Answer;
+use crate::limits::PACKET_BYTES_SAFE;
+use crate::spread::{Destination, Job, PACKET_OVERHEAD_MAX};
+use crate::time::Now;
+use crate::wire::packet::{self, HEADER_BYTES, Header};
+use crate::wire::section::{self, BatchHead, Part};
+
+/// A packet in the caller's buffer and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: Destination,
+}
+
+/// Heads are added to small packets this often: repair needs them within milliseconds, not each
+/// time.
+const TRAILER_EVERY: Duration = Duration::from_millis(5);
+/// Heads that rose within this time are passed on.
+const TRAILER_RECENT: Duration = Duration::from_secs(1);
+/// Heads in one trailer, of 32 bytes each.
+const TRAILER_HEADS_MAX: usize = 8;
+/// Packets larger than this take no trailer along.
+const TRAILER_PACKET_BYTES_MAX: usize = 512;
+/// Archive bytes in one fragment: every path carries it, and the size never changes between tries.
+const FRAGMENT_BYTES: usize = PACKET_BYTES_SAFE - PACKET_OVERHEAD_MAX - 8;
+
+/// A large batch that is being sent in fragments.
+#[derive(Debug)]
+pub(super) struct Cut {
+    job: Job,
+    next: usize,
+}
+
+impl Node {
+    /// Writes the next packet into `buf` (cleared first) and returns where it goes; `None` when
+    /// there is none. Its length never exceeds the configured packet size.
+    pub fn poll_transmit(&mut self, now: Now, buf: &mut Vec<u8>) -> Option<Transmit> {
+        loop {
+            if let Some(to) = self.control_packet(now, buf) {
+                return Some(Transmit { to });
+            }
+            if let Some(to) = self.cut_packet(now, buf) {
+                return Some(Transmit { to });
+            }
+            if let Some(job) = self.spread.next_job() {
+                if job.origin != self.streams.own() {
+                    self.stats.batches_relayed += 1;
+                }
+                if let Some(to) = self.job_packet(now, job, buf) {
+                    return Some(Transmit { to });
+                }
+                continue;
+            }
+            match self.control.next_answer() {
+                Some(Answer::Batch(job)) => {
+                    self.stats.batches_repaired += 1;
+                    if let Some(to) = self.job_packet(now, job, buf) {
+                        return Some(Transmit { to });
+                    }
+                    continue;
+                }
+                Some(Answer::End(to, end)) => {
+                    self.open_packet(buf);
+                    end.put(buf);
+                    self.close_packet(buf);
+                    return Some(Transmit { to: Destination::One(to) });
+                }
+                None => {}
+            }
+            if !self.spread.is_gathering() {
+                return None;
+            }
+            self.close_batch(now);
+            // With nobody to send to, a closed batch makes no job.
+            if !self.spread.has_jobs() {
+                return None;
+            }
+        }
+    }
+
+    fn open_packet(&mut self, buf: &mut Vec<u8>) {
+        buf.clear();
+        let header = self.next_header();
+        header.encode(buf);
+        packet::encode_prelude(self.streams.own(), buf);
+    }
+
+    fn next_header(&self) -> Header {
+        Header {
+            version: self.config.wire_version,
+            readable_by: packet::VERSION.min(self.config.wire_version),
+            key_id: self.seal.key_id(),
+            cluster: self.config.cluster.tag(),
+            sender: self.config.sender,
+            counter: self.packets_sealed,
+        }
+    }
+
+    fn close_packet(&mut self, buf: &mut Vec<u8>) {
+        let header = self.next_header();
+        self.packets_sealed += 1;
+        self.seal.seal(&header, buf, HEADER_BYTES);
+    }
+
+    /// As many control sections for one destination as fit.
+    fn control_packet(&mut self, now: Now, buf: &mut Vec<u8>) -> Option<Destination> {
+        let first = self.control.pop()?;
+        self.open_packet(buf);
+        buf.extend_from_slice(&first.section);
+        let room = PACKET_BYTES_SAFE - self.seal.overhead();
+        while !first.alone
+            && let Some(next) = self.control.front()
+            && next.to == first.to
+            && !next.alone
+            && buf.len() + next.section.len() <= room
+        {
+            buf.extend_from_slice(&next.section);
+            self.control.pop();
+        }
+        if !first.alone {
+            self.add_trailer(now, buf);
+        }
+        self.close_packet(buf);
+        Some(first.to)
+    }
+
+    /// The own head, and heads that moved lately elsewhere.
+    fn add_trailer(&mut self, now: Now, buf: &mut Vec<u8>) {
+        if buf.len() > TRAILER_PACKET_BYTES_MAX || now.at < self.trailer_at + TRAILER_EVERY {
+            return;
+        }
+        let since = now.at - TRAILER_RECENT;
+        let heads: Vec<_> = self.streams.moved_since(since, TRAILER_HEADS_MAX).collect();
+        if !heads.is_empty() {
+            self.trailer_at = now.at;
+            section::put_heads(0, &heads, buf);
+        }
+    }
+
+    /// A batch in one packet; a large one is set aside to be cut.
+    fn job_packet(&mut self, now: Now, job: Job, buf: &mut Vec<u8>) -> Option<Destination> {
+        if job.batch.wire.len() > self.spread.packet_bytes() - PACKET_OVERHEAD_MAX {
+            self.cut = Some(Cut { job, next: 0 });
+            return self.cut_packet(now, buf);
+        }
+        self.open_packet(buf);
+        head_of(&job).put_batch(self.streams.own(), &job.batch.wire, buf);
+        self.add_trailer(now, buf);
+        self.close_packet(buf);
+        Some(job.to)
+    }
+
+    /// The next fragment of the batch that is being cut.
+    fn cut_packet(&mut self, _now: Now, buf: &mut Vec<u8>) -> Option<Destination> {
+        let Cut { job, next } = self.cut.take()?;
+        let total = job.batch.wire.len().div_ceil(FRAGMENT_BYTES);
+        let begin = next * FRAGMENT_BYTES;
+        let end = (begin + FRAGMENT_BYTES).min(job.batch.wire.len());
+        let part = Part {
+            index: u16::try_from(next).unwrap_or(u16::MAX),
+            total: u16::try_from(total).unwrap_or(u16::MAX),
+            bytes: u32::try_from(job.batch.wire.len()).unwrap_or(u32::MAX),
+        };
+        self.open_packet(buf);
+        let bytes = &job.batch.wire[begin..end];
+        head_of(&job).put_fragment(self.streams.own(), part, bytes, buf);
+        self.close_packet(buf);
+        let to = job.to.clone();
+        if next + 1 < total {
+            self.cut = Some(Cut { job, next: next + 1 });
+        }
+        Some(to)
+    }
+
+    /// Queues the answer to a pull from `to`.
+    pub(super) fn answer_pull(&mut self, to: SocketAddr, pull: &section::Pull) {
+        let mut budget = pull.budget as usize;
+        let mut answers = Vec::new();
+        let mut gone = Vec::new();
+        for range in &pull.ranges {
+            if budget == 0 {
+                break;
+            }
+            let mut have = crate::range_set::RangeSet::new();
+            let mut up_to = range.hi.0;
+            for batch in self.streams.logged(range.origin, range.lo, range.hi) {
+                if batch.wire.len() > budget && !answers.is_empty() {
+                    (budget, up_to) = (0, batch.first.0 - 1);
+                    break;
+                }
+                budget = budget.saturating_sub(batch.wire.len() + PACKET_OVERHEAD_MAX);
+                have.insert(batch.first.0, batch.last().0);
+                answers.push(Answer::Batch(Job {
+                    origin: range.origin,
+                    batch: batch.clone(),
+                    to: Destination::One(to),
+                    interval: None,
+                }));
+            }
+            // What lies beyond the budget is asked for again, not gone.
+            let lacking = have.gaps(range.lo.0, up_to);
+            gone.extend(lacking.take(section_room(gone.len())).map(|(lo, hi)| {
+                section::StreamRange { lo: crate::id::Seq(lo), hi: crate::id::Seq(hi), ..*range }
+            }));
+        }
+        answers.push(Answer::End(to, section::Pulled { nonce: pull.nonce, gone }));
+        self.stats.pulls_answered += 1;
+        if !self.control.answer(answers) {
+            self.refuse(crate::error::DropReason::Busy);
+        }
+    }
+}
+
+const fn section_room(used: usize) -> usize {
+    crate::limits::PULL_RANGES_MAX - used
+}
+
+fn head_of(job: &Job) -> BatchHead {
+    BatchHead {
+        origin: job.origin,
+        first: job.batch.first,
+        count: job.batch.count,
+        base: job.batch.base,
+        raw_len: job.batch.raw_len,
+        lz4: job.batch.lz4,
+        interval: job.interval,
+    }
+}

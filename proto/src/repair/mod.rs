@@ -1,0 +1,231 @@
+//! Repair: asks for what is missing, and finds out that something is.
+//!
+//! In: streams with holes, answers, witnesses that a range is gone, fingerprints. Out: pulls, each
+//! to one peer, and ranges nobody can supply any more (the caller flushes for those). One request
+//! is outstanding per stream; a lost one is repeated with growing pauses, for ever.
+//!
+//! Who is asked: first the peer that revealed the hole, then the origin, then anyone. What was
+//! evicted everywhere is given up only when the origin says so, or, if it does not live, when
+//! [`GONE_WITNESSES`] peers (all, if fewer live) do.
+
+mod digest;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::id::{Origin, PeerId};
+use crate::limits::{
+    GONE_WITNESSES, PULL_BYTES_MAX, PULL_RANGES_MAX, PULL_TIMEOUT_MAX, PULL_TIMEOUT_MIN,
+    REORDER_MIN,
+};
+use crate::stream::Streams;
+use crate::time::Instant;
+use crate::wire::section::{Pull, Pulled, StreamRange};
+
+pub use self::digest::Digests;
+
+/// With nobody alive to ask, a hole is looked at again after this.
+const NOBODY_PAUSE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+struct Want {
+    due: Instant,
+    /// Requests since the last progress.
+    tries: u32,
+    /// The request under way: its nonce, whom it asked and when.
+    asked: Option<(u64, PeerId, Instant)>,
+    /// Who said that the lowest missing range is gone, and its first number.
+    gone: BTreeSet<PeerId>,
+    gone_at: u64,
+}
+
+/// A pull and whom it asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Whom.
+    pub to: PeerId,
+    /// What.
+    pub pull: Pull,
+}
+
+/// Holes under repair, and round trips measured on the way.
+#[derive(Debug, Default)]
+pub struct Repair {
+    wants: BTreeMap<Origin, Want>,
+    next_nonce: u64,
+    round_trips: BTreeMap<PeerId, Duration>,
+    pulls: u64,
+}
+
+impl Repair {
+    /// Notes that a stream has a hole; it is pulled after the reorder window.
+    pub fn want(&mut self, origin: Origin, from: Option<PeerId>, now: Instant) {
+        let wait = from.map_or(REORDER_MIN, |peer| self.reorder_window(peer));
+        self.wants.entry(origin).or_insert_with(|| Want { due: now + wait, ..Want::default() });
+    }
+
+    fn reorder_window(&self, peer: PeerId) -> Duration {
+        // Twice the round trip, but a peer that answers slowly under load must not delay repair by
+        // more than the first repetition would.
+        (self.round_trip(peer) * 2).clamp(REORDER_MIN, PULL_TIMEOUT_MIN)
+    }
+
+    /// The smoothed round trip to a peer; zero before the first measurement.
+    #[must_use]
+    pub fn round_trip(&self, peer: PeerId) -> Duration {
+        self.round_trips.get(&peer).copied().unwrap_or_default()
+    }
+
+    /// Notes a measured round trip.
+    pub fn measured(&mut self, peer: PeerId, sample: Duration) {
+        let smooth = self.round_trips.entry(peer).or_insert(sample);
+        *smooth = (*smooth * 7 + sample) / 8;
+    }
+
+    /// Forgets what was learnt about a peer that is gone.
+    pub fn forget_peer(&mut self, peer: PeerId) {
+        self.round_trips.remove(&peer);
+    }
+
+    /// How many streams are under repair.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.wants.len()
+    }
+
+    /// How many pulls were sent.
+    #[must_use]
+    pub const fn pulls(&self) -> u64 {
+        self.pulls
+    }
+
+    /// The next pull that is due, if any. `live` are the members that can be asked, ascending.
+    pub fn next_request(
+        &mut self,
+        now: Instant,
+        streams: &Streams,
+        live: &[PeerId],
+        mut random: impl FnMut(usize) -> usize,
+    ) -> Option<Request> {
+        loop {
+            let (&origin, want) = self.wants.iter_mut().find(|(_, want)| want.due <= now)?;
+            let missing = streams.missing(origin, PULL_RANGES_MAX);
+            if missing.is_empty() {
+                self.wants.remove(&origin);
+                continue;
+            }
+            if want.asked.take().is_some() {
+                want.tries += 1;
+            }
+            let Some(to) = choose(origin, want, streams, live, &mut random) else {
+                want.due = now + NOBODY_PAUSE;
+                continue;
+            };
+            let nonce = self.next_nonce;
+            self.next_nonce += 1;
+            self.pulls += 1;
+            let round_trip = self.round_trips.get(&to).copied().unwrap_or_default();
+            let first = (round_trip * 3).clamp(PULL_TIMEOUT_MIN, PULL_TIMEOUT_MAX);
+            let pause = (first * 2_u32.saturating_pow(want.tries.min(10))).min(PULL_TIMEOUT_MAX);
+            // Up to a quarter of jitter, so that peers that lost the same packet spread out.
+            let jitter = pause / 400 * u32::try_from(random(100)).unwrap_or(0);
+            want.asked = Some((nonce, to, now));
+            want.due = now + pause + jitter;
+            let ranges = missing.iter().map(|&(lo, hi)| StreamRange { origin, lo, hi }).collect();
+            let budget = u32::try_from(PULL_BYTES_MAX).unwrap_or(u32::MAX);
+            return Some(Request { to, pull: Pull { nonce, budget, ranges } });
+        }
+    }
+
+    /// An answer ended. Returns the ranges that nobody can supply: the caller flushes what they
+    /// could have touched and gives them up.
+    pub fn answered(
+        &mut self,
+        from: PeerId,
+        answer: &Pulled,
+        streams: &Streams,
+        live: &[PeerId],
+        now: Instant,
+    ) -> Vec<StreamRange> {
+        let asked = |want: &&mut Want| {
+            want.asked.is_some_and(|(nonce, to, _)| nonce == answer.nonce && to == from)
+        };
+        let Some((&origin, _)) = self.wants.iter_mut().find(|(_, want)| asked(&want)) else {
+            return Vec::new();
+        };
+        let sent_at = self.wants[&origin].asked.map_or(now, |(_, _, at)| at);
+        self.measured(from, now.saturating_since(sent_at));
+        let Some(want) = self.wants.get_mut(&origin) else { return Vec::new() };
+        want.asked = None;
+        let missing = streams.missing(origin, 1);
+        let Some(&(lowest, _)) = missing.first() else {
+            self.wants.remove(&origin);
+            return Vec::new();
+        };
+        let gone: Vec<StreamRange> =
+            answer.gone.iter().filter(|range| range.origin == origin).copied().collect();
+        if gone.is_empty() {
+            // More is to come, or part of the answer was lost: ask again at once.
+            (want.tries, want.due) = (0, now);
+            return Vec::new();
+        }
+        if want.gone_at != lowest.0 {
+            want.gone_at = lowest.0;
+            want.gone.clear();
+        }
+        want.gone.insert(from);
+        want.tries += 1;
+        want.due = now + PULL_TIMEOUT_MIN * want.tries.min(100);
+        let origin_lives = live.contains(&origin.peer);
+        let witnesses = want.gone.iter().filter(|peer| live.contains(peer)).count();
+        let certain = want.gone.contains(&origin.peer)
+            || (!origin_lives && witnesses >= GONE_WITNESSES.min(live.len()));
+        if !certain {
+            return Vec::new();
+        }
+        want.gone.clear();
+        (want.tries, want.due) = (0, now);
+        gone
+    }
+
+    /// When the next pull is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wants.values().map(|want| want.due).min()
+    }
+
+    /// Panics when a promise between the fields is broken.
+    pub fn check_invariants(&self) {
+        let nonces: BTreeSet<u64> =
+            self.wants.values().filter_map(|want| want.asked.map(|(nonce, ..)| nonce)).collect();
+        let asked = self.wants.values().filter(|want| want.asked.is_some()).count();
+        assert_eq!(nonces.len(), asked, "one request, one nonce");
+    }
+}
+
+fn choose(
+    origin: Origin,
+    want: &Want,
+    streams: &Streams,
+    live: &[PeerId],
+    random: &mut impl FnMut(usize) -> usize,
+) -> Option<PeerId> {
+    let usable = |peer: &PeerId| live.binary_search(peer).is_ok() && !want.gone.contains(peer);
+    let revealer = streams.revealed_by(origin).filter(usable);
+    let source = Some(origin.peer).filter(usable);
+    let preferred = match want.tries {
+        0 => revealer.or(source),
+        1 => source.or(revealer),
+        _ => None,
+    };
+    preferred.or_else(|| {
+        let mut others: Vec<PeerId> = live.iter().copied().filter(usable).collect();
+        if others.is_empty() {
+            others = live.to_vec();
+        }
+        (!others.is_empty()).then(|| others[random(others.len())])
+    })
+}
+
+#[cfg(test)]
+mod tests;

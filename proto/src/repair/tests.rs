@@ -1,0 +1,105 @@
+use super::*;
+use crate::clock::hlc::Hlc;
+use crate::id::{Boot, KeyHash, Namespace, Seq};
+use crate::wire::batch::{Batch, BatchBuilder, RecordKind};
+use crate::wire::section::Head;
+
+const LIVE: [PeerId; 4] = [PeerId(1), PeerId(2), PeerId(3), PeerId(4)];
+
+fn origin() -> Origin {
+    Origin { peer: PeerId(1), boot: Boot(1) }
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(ms)
+}
+
+fn batch(first: u64) -> Batch {
+    let mut builder = BatchBuilder::default();
+    builder.push(RecordKind::Key, &Namespace::new("a").unwrap(), KeyHash(first), None, 1_000);
+    builder.finish(Seq(first), Hlc(0))
+}
+
+/// Streams that know of head 5 by peer 3 and have number 3 only.
+fn holed() -> Streams {
+    let mut streams = Streams::new(Origin { peer: PeerId(9), boot: Boot(1) }, 1 << 20);
+    streams.finish_joining();
+    streams.receive(origin(), batch(3), at(0)).unwrap();
+    streams.hear(Head { origin: origin(), head: Seq(5), floor: Seq(1) }, PeerId(3), at(0)).unwrap();
+    streams
+}
+
+fn request(repair: &mut Repair, streams: &Streams, live: &[PeerId], now: Instant) -> Option<Request> {
+    repair.next_request(now, streams, live, |_| 0)
+}
+
+#[test]
+fn a_hole_is_asked_of_its_revealer_then_the_origin_then_anyone() {
+    let (mut repair, streams) = (Repair::default(), holed());
+    repair.want(origin(), Some(PeerId(3)), at(0));
+    assert_eq!(request(&mut repair, &streams, &LIVE, at(0)), None, "within the reorder window");
+    let first = request(&mut repair, &streams, &LIVE, at(1)).unwrap();
+    assert_eq!(first.to, PeerId(3));
+    let ranges: Vec<_> = first.pull.ranges.iter().map(|r| (r.lo.0, r.hi.0)).collect();
+    assert_eq!(ranges, [(1, 2), (4, 5)]);
+    assert_eq!(request(&mut repair, &streams, &LIVE, at(2)), None, "one request at a time");
+    assert_eq!(request(&mut repair, &streams, &LIVE, at(20)).unwrap().to, PeerId(1));
+    assert!(request(&mut repair, &streams, &LIVE, at(200)).is_some());
+    repair.check_invariants();
+}
+
+#[test]
+fn a_filled_hole_ends_the_repair() {
+    let (mut repair, mut streams) = (Repair::default(), holed());
+    repair.want(origin(), Some(PeerId(3)), at(0));
+    let asked = request(&mut repair, &streams, &LIVE, at(1)).unwrap();
+    for first in [1, 2, 4, 5] {
+        streams.receive(origin(), batch(first), at(2)).unwrap();
+    }
+    let answer = Pulled { nonce: asked.pull.nonce, gone: Vec::new() };
+    assert!(repair.answered(PeerId(3), &answer, &streams, &LIVE, at(3)).is_empty());
+    assert_eq!(repair.open(), 0);
+    assert_eq!(repair.round_trip(PeerId(3)), Duration::from_millis(2));
+}
+
+fn say_gone(repair: &mut Repair, streams: &Streams, live: &[PeerId], now: &mut u64) -> (PeerId, Vec<StreamRange>) {
+    loop {
+        *now += 1;
+        if let Some(asked) = request(repair, streams, live, at(*now)) {
+            let answer = Pulled { nonce: asked.pull.nonce, gone: asked.pull.ranges };
+            return (asked.to, repair.answered(asked.to, &answer, streams, live, at(*now)));
+        }
+    }
+}
+
+#[test]
+fn the_origins_word_is_enough_to_give_up() {
+    let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
+    repair.want(origin(), None, at(0));
+    assert_eq!(say_gone(&mut repair, &streams, &LIVE, &mut now), (PeerId(3), Vec::new()));
+    let (who, lost) = say_gone(&mut repair, &streams, &LIVE, &mut now);
+    assert_eq!((who, lost.len()), (PeerId(1), 2));
+}
+
+#[test]
+fn a_dead_origins_range_takes_three_witnesses() {
+    let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
+    let live = [PeerId(2), PeerId(3), PeerId(4)];
+    repair.want(origin(), None, at(0));
+    let mut asked = BTreeSet::new();
+    for witness in 1..=3 {
+        let (who, lost) = say_gone(&mut repair, &streams, &live, &mut now);
+        asked.insert(who);
+        assert_eq!(lost.is_empty(), witness < 3);
+    }
+    assert_eq!(asked.len(), 3, "each was asked once");
+}
+
+#[test]
+fn nobody_alive_means_waiting_not_giving_up() {
+    let (mut repair, streams) = (Repair::default(), holed());
+    repair.want(origin(), None, at(0));
+    assert_eq!(request(&mut repair, &streams, &[], at(5)), None);
+    assert_eq!(repair.open(), 1);
+    assert!(repair.poll_timeout().unwrap() >= at(1_000));
+}

@@ -1,0 +1,124 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::hlc::Hlc;
+use crate::id::{Boot, KeyHash, Namespace};
+use crate::wire::batch::{BatchBuilder, RecordKind};
+
+fn origin(n: u64) -> Origin {
+    Origin { peer: PeerId(n), boot: Boot(1) }
+}
+
+fn batch(first: u64, count: u64) -> Batch {
+    let mut builder = BatchBuilder::default();
+    let users = Namespace::new("users").unwrap();
+    for n in 0..count {
+        builder.push(RecordKind::Key, &users, KeyHash(first + n), None, 1 << 20);
+    }
+    builder.finish(Seq(first), Hlc(0))
+}
+
+fn joined(log_bytes: usize) -> Streams {
+    let mut streams = Streams::new(origin(0), log_bytes);
+    assert!(!streams.finish_joining());
+    streams
+}
+
+const NOW: Instant = Instant::ZERO;
+
+proptest! {
+    #[test]
+    fn marks_and_holes_agree_with_a_set_of_numbers(
+        events in prop::collection::vec((0_u64..3, 0_u64..30, any::<bool>()), 1..120),
+    ) {
+        // Batches of three records, in any order, with repeats and with heads heard in between.
+        let mut streams = joined(1 << 20);
+        let mut model: BTreeMap<u64, (BTreeSet<u64>, u64)> = BTreeMap::new();
+        for (who, at, is_head) in events {
+            let (have, head) = model.entry(who + 1).or_default();
+            let (first, last) = (at * 3 + 1, at * 3 + 3);
+            if is_head {
+                let heard = Head { origin: origin(who + 1), head: Seq(last), floor: Seq(1) };
+                let missing = streams.hear(heard, PeerId(9), NOW).unwrap();
+                *head = last.max(*head);
+                prop_assert_eq!(missing, (1..=*head).any(|n| !have.contains(&n)));
+            } else {
+                let fresh = streams.receive(origin(who + 1), batch(first, 3), NOW).unwrap();
+                prop_assert_eq!(fresh == Receipt::Fresh, !have.contains(&first));
+                have.extend(first..=last);
+                *head = last.max(*head);
+            }
+            streams.check_invariants();
+        }
+        for (who, (have, head)) in model {
+            let missing: BTreeSet<u64> =
+                streams.missing(origin(who), 1_000).into_iter().flat_map(|(lo, hi)| lo.0..=hi.0).collect();
+            let want: BTreeSet<u64> = (1..=head).filter(|n| !have.contains(n)).collect();
+            prop_assert_eq!(missing, want);
+            let served: BTreeSet<u64> = streams
+                .logged(origin(who), Seq(1), Seq(head))
+                .flat_map(|b| b.first.0..=b.last().0)
+                .collect();
+            prop_assert_eq!(served, have);
+        }
+    }
+}
+
+#[test]
+fn the_log_keeps_its_budget_and_tells_its_floor() {
+    let mut streams = joined(10_000);
+    for n in 0..100 {
+        streams.issue(batch(n * 10 + 1, 10), NOW);
+        streams.check_invariants();
+    }
+    let head = streams.own_head();
+    assert_eq!(head.head, Seq(1_000));
+    assert!(head.floor > Seq(500), "{head:?}");
+    let served = streams.logged(origin(0), Seq(1), Seq(1_000)).next().unwrap().first;
+    assert_eq!(served, head.floor);
+}
+
+#[test]
+fn a_joiner_adopts_long_streams_at_their_head_and_pulls_short_ones() {
+    let mut streams = Streams::new(origin(0), 1 << 20);
+    let long = Head { origin: origin(1), head: Seq(1_000_000), floor: Seq(1) };
+    let short = Head { origin: origin(2), head: Seq(10), floor: Seq(1) };
+    assert!(!streams.hear(long, PeerId(1), NOW).unwrap());
+    assert!(streams.hear(short, PeerId(1), NOW).unwrap());
+    assert_eq!(streams.marks(origin(1)).0, Seq(1_000_000));
+    assert!(streams.finish_joining(), "skipped records must flush");
+    let late = Head { origin: origin(3), head: Seq(1_000_000), floor: Seq(1) };
+    assert!(streams.hear(late, PeerId(1), NOW).unwrap(), "later streams are owed from the start");
+    assert!(!streams.finish_joining());
+}
+
+#[test]
+fn fingerprints_are_equal_exactly_when_heads_are() {
+    let (mut a, mut b) = (joined(1 << 20), joined(1 << 20));
+    for who in 1..50 {
+        a.receive(origin(who), batch(1, 3), NOW).unwrap();
+        b.hear(Head { origin: origin(who), head: Seq(3), floor: Seq(1) }, PeerId(7), NOW).unwrap();
+    }
+    assert_eq!(a.fingerprint(), b.fingerprint());
+    a.receive(origin(5), batch(4, 1), NOW).unwrap();
+    let differing: Vec<usize> =
+        (0..DIGEST_BUCKETS).filter(|&i| a.fingerprint()[i] != b.fingerprint()[i]).collect();
+    assert_eq!(differing, [bucket_of(origin(5))]);
+    assert!(a.heads(|bucket| bucket == differing[0]).any(|head| head.origin == origin(5)));
+}
+
+#[test]
+fn holes_are_bounded_and_the_rest_is_pulled_later() {
+    let mut streams = joined(64 << 20);
+    let mut refused = 0;
+    for n in 0..2_000 {
+        if streams.receive(origin(1), batch(n * 2 + 2, 1), NOW) == Err(DropReason::GapLimit) {
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 2_000 - GAPS_MAX);
+    assert_eq!(streams.marks(origin(1)).1, Seq(4_000), "the head is known all the same");
+    streams.check_invariants();
+}
