@@ -9,7 +9,9 @@ use std::sync::Arc;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use thiserror::Error;
 
-use crate::limits::{CLUSTER_NAME_BYTES_MAX, LABEL_BYTES_MAX, NAMESPACE_BYTES_MAX, PEER_NAME_BYTES_MAX};
+use crate::limits::{
+    CLUSTER_NAME_BYTES_MAX, LABEL_BYTES_MAX, NAMESPACE_BYTES_MAX, PEER_NAME_BYTES_MAX,
+};
 
 /// Seeds keep the hash families apart: a peer's name never hashes like a cluster's.
 const SEED_PEER: u64 = 0x7765_6674_2e70_6565;
@@ -32,7 +34,12 @@ pub struct InvalidName {
     pub max: usize,
 }
 
-fn check_name(what: &'static str, value: &str, max: usize, empty_ok: bool) -> Result<(), InvalidName> {
+fn check_name(
+    what: &'static str,
+    value: &str,
+    max: usize,
+    empty_ok: bool,
+) -> Result<(), InvalidName> {
     let printable = value.bytes().all(|b| b.is_ascii_graphic());
     if printable && value.len() <= max && (empty_ok || !value.is_empty()) {
         return Ok(());

@@ -7,11 +7,11 @@
 
 pub mod clock;
 pub mod error;
-//pub mod event;
+pub mod event;
 pub mod id;
 pub mod limits;
-//pub mod member;
-//pub mod node;
+pub mod member;
+pub mod node;
 pub mod range_set;
 pub mod repair;
 pub mod rng;

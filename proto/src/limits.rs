@@ -114,7 +114,8 @@ pub const MTU_PROBE_RETRY: Duration = Duration::from_secs(1);
 /// Tries before a path is taken to carry [`PACKET_BYTES_SAFE`] only.
 pub const MTU_PROBE_TRIES: u8 = 3;
 
-const _: () = assert!(WINDOW_BYTES_MIN < WINDOW_BYTES_START && WINDOW_BYTES_START < WINDOW_BYTES_MAX);
+const _: () =
+    assert!(WINDOW_BYTES_MIN < WINDOW_BYTES_START && WINDOW_BYTES_START < WINDOW_BYTES_MAX);
 const _: () = assert!(LOG_BYTES_MIN >= 2 * WINDOW_BYTES_START);
 const _: () = assert!(BATCH_BYTES_MAX > KEY_BYTES_MAX);
 const _: () = assert!(FRAGMENTS_MAX * 1_000 > BATCH_BYTES_MAX);

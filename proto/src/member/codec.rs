@@ -368,7 +368,7 @@ impl foca::Codec<Node> for Codec {
     }
 
     fn decode_header(&mut self, buf: impl Buf) -> Result<Header<Node>, CodecError> {
-        take(buf, Reader::header)
+        take(buf, |reader| reader.header())
     }
 
     fn encode_member(&mut self, member: &Member<Node>, buf: impl BufMut) -> Result<(), CodecError> {
@@ -378,6 +378,6 @@ impl foca::Codec<Node> for Codec {
     }
 
     fn decode_member(&mut self, buf: impl Buf) -> Result<Member<Node>, CodecError> {
-        take(buf, Reader::member)
+        take(buf, |reader| reader.member())
     }
 }

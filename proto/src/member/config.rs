@@ -51,7 +51,7 @@ impl MemberConfig {
             probe_period: Duration::from_millis(500),
             probe_rtt: Duration::from_millis(150),
             probe_helpers: 3,
-            suspect_to_down: Duration::from_millis(1_500),
+            suspect_to_down: Duration::from_secs(2),
             gossip_period: Duration::from_millis(200),
             gossip_fanout: 3,
             announce_period: Duration::from_secs(30),
@@ -124,7 +124,7 @@ mod tests {
     fn patience_grows_slowly_with_the_mesh() {
         let lan = MemberConfig::lan();
         let at = |n| lan.for_size(n).suspect_to_down_after.as_millis();
-        assert_eq!([at(1), at(5), at(10), at(100), at(1_000)], [1_500, 1_500, 1_500, 2_700, 4_050]);
+        assert_eq!([at(1), at(5), at(10), at(100), at(1_000)], [2_000, 2_000, 2_000, 3_600, 5_400]);
         let sends = |n| lan.for_size(n).max_transmissions.get();
         assert_eq!([sends(2), sends(50), sends(1_000)], [6, 6, 11]);
     }

@@ -50,6 +50,12 @@ const MULTICAST_MAX: Duration = Duration::from_secs(60);
 const RIVAL_TRIES: u32 = 3;
 const RIVAL_PERIOD: Duration = Duration::from_millis(500);
 
+/// How often a member of a mesh of `members` greets by multicast, once it has settled.
+pub(super) fn multicast_period(members: usize) -> Duration {
+    let members = u32::try_from(members).unwrap_or(u32::MAX);
+    MULTICAST_PER_MEMBER.saturating_mul(members).clamp(MULTICAST_MIN, MULTICAST_MAX)
+}
+
 /// What a contact is. The order decides who goes first when several are due together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
@@ -233,12 +239,11 @@ impl Contacts {
         match key {
             Key::Multicast => {
                 let tries = usize::try_from(contact.tries).unwrap_or(usize::MAX);
-                let members = u32::try_from(members).unwrap_or(u32::MAX);
                 contact.next = now
-                    + MULTICAST_FIRST.get(tries).copied().unwrap_or_else(|| {
-                        let period = MULTICAST_PER_MEMBER.saturating_mul(members);
-                        jitter(rng, period.clamp(MULTICAST_MIN, MULTICAST_MAX))
-                    });
+                    + MULTICAST_FIRST
+                        .get(tries)
+                        .copied()
+                        .unwrap_or_else(|| jitter(rng, multicast_period(members)));
             }
             Key::Rival(_, boot) => {
                 if contact.tries >= RIVAL_TRIES {
@@ -266,12 +271,7 @@ impl Contacts {
     }
 
     /// A number for a new ask to `to`.
-    pub(super) fn nonce(
-        &mut self,
-        now: Instant,
-        rng: &mut Xoshiro256PlusPlus,
-        to: Target,
-    ) -> u64 {
+    pub(super) fn nonce(&mut self, now: Instant, rng: &mut Xoshiro256PlusPlus, to: Target) -> u64 {
         self.expire(now);
         if self.nonces.len() >= NONCES_MAX {
             self.nonces.pop_front();

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use foca::{Foca, Header, Member, Message, NoCustomBroadcast, State, Timer};
+use foca::{Foca, Incarnation, Member, Message, NoCustomBroadcast, State, Timer};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use thiserror::Error;
@@ -27,20 +27,9 @@ use crate::time::Instant;
 pub const MEMBERS_MAX: usize = 8_192;
 /// How often members that have been gone for long are looked for.
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
-/// Live members a leaver tells by itself; they tell the rest.
-const FAREWELLS_MAX: usize = 32;
-/// Goodbyes after the first, against loss, and the time between them.
-const FAREWELL_REPEATS: u8 = 2;
-const FAREWELL_PERIOD: Duration = Duration::from_millis(150);
-/// Being declared down again soon after coming back is answered ever more slowly: the cause is
-/// then a namesake or an older boot, which coming back does not cure.
-const REJOIN_FIRST: Duration = Duration::from_secs(1);
-const REJOIN_LAST: Duration = Duration::from_secs(30);
-/// After this long in peace the next return is immediate again.
-const REJOIN_CALM: Duration = Duration::from_secs(60);
-/// Members asked why, when we were declared down.
-const DEFUNCT_ASKS: usize = 3;
-
+/// A joiner asks one member after the other for its members, until so many brought nothing new.
+const CATCH_UP_PATIENCE: u32 = 4;
+const CATCH_UP_PERIOD: Duration = Duration::from_millis(50);
 /// Why an input had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MemberError {
@@ -78,8 +67,8 @@ pub enum MemberError {
 pub struct Membership {
     pub(super) node: Node,
     config: MemberConfig,
-    foca: Foca<Node, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>,
-    outbox: Outbox,
+    pub(super) foca: Foca<Node, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>,
+    pub(super) outbox: Outbox,
     pub(super) timers: Timers,
     pub(super) contacts: Contacts,
     pub(super) view: View,
@@ -92,11 +81,13 @@ pub struct Membership {
     pub(super) behind: Option<Boot>,
     /// Our next bump is above this: somebody remembers it for our boot.
     pub(super) bump_seen: u32,
-    rejoin_delay: Duration,
-    rejoined_at: Option<Instant>,
+    pub(super) rejoin_delay: Duration,
+    pub(super) rejoined_at: Option<Instant>,
+    catching_up: bool,
+    asks_without_news: u32,
     /// Declared down and not back yet.
-    defunct: bool,
-    left: bool,
+    pub(super) defunct: bool,
+    pub(super) left: bool,
     /// The mesh size foca's settings are for.
     sized_for: usize,
 }
@@ -129,6 +120,8 @@ impl Membership {
             behind: None,
             rejoin_delay: Duration::ZERO,
             rejoined_at: None,
+            catching_up: false,
+            asks_without_news: 0,
             defunct: false,
             left: false,
             sized_for: 1,
@@ -164,12 +157,18 @@ impl Membership {
         let before = packet.members.len();
         let members = std::mem::take(&mut packet.members);
         packet.members = members.into_iter().filter(|member| self.may_know(now, member)).collect();
+        let feed = packet.header.message == Message::Feed;
+        let live_before = self.view.live_len();
         let result = if packet.members.len() == before {
             self.foca.handle_data(bytes, &mut self.outbox)
         } else {
             self.foca.handle_data(&packet.encode(), &mut self.outbox)
         };
         self.settle(now);
+        // Only what was new to foca: it may rightly hold a member down that others still list.
+        if feed && self.view.live_len() > live_before {
+            self.note_news(now);
+        }
         result.map_err(|_| MemberError::OutOfPlace)
     }
 
@@ -206,6 +205,7 @@ impl Membership {
                 Due::Swim(timer) => self.handle_swim_timer(now, timer),
                 Due::Rejoin => self.rejoin(now),
                 Due::Sweep => self.sweep(now),
+                Due::CatchUp => self.catch_up(now),
                 Due::LeaveAgain(left) => self.say_goodbye(now, left),
                 Due::Answer(transmit) => self.transmits.push(*transmit),
             }
@@ -217,8 +217,7 @@ impl Membership {
         let live: BTreeSet<SocketAddr> =
             self.view.live().map(|node| node.identity().addr).collect();
         let members = self.view.live_len() + 1;
-        let steps =
-            self.contacts.poll(now, &mut self.rng, |addr| live.contains(&addr), members);
+        let steps = self.contacts.poll(now, &mut self.rng, |addr| live.contains(&addr), members);
         for step in steps {
             match step {
                 Step::Ask(to) => self.ask(now, to),
@@ -228,6 +227,13 @@ impl Membership {
     }
 
     fn handle_swim_timer(&mut self, now: Instant, timer: Timer<Node>) {
+        // foca 2.0.0 tells a suspect that it is down when its time is up, even if it has refuted
+        // in the meantime, and so throws out the living. Such a timer has no other effect.
+        if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer
+            && !self.is_suspect(member_id, *incarnation)
+        {
+            return;
+        }
         let probe = matches!(timer, Timer::ProbeRandomMember(_)).then(|| timer.clone());
         // Errors here mean that time stood still in the middle of a probe, which foca repairs.
         let result = self.foca.handle_timer(timer, &mut self.outbox);
@@ -238,6 +244,41 @@ impl Membership {
         {
             // Nothing else restarts the detector.
             self.timers.set_swim(now, probe, self.config.probe_period);
+        }
+    }
+
+    fn is_suspect(&self, node: &Node, incarnation: Incarnation) -> bool {
+        self.foca.iter_membership_state().any(|member| {
+            member.state() == State::Suspect
+                && member.incarnation() == incarnation
+                && member.id() == node
+        })
+    }
+
+    /// Asks one more member for its members, while that still brings news.
+    ///
+    /// A joiner's first answer holds about twenty of them; at a thousand, hearing of the rest by
+    /// being probed would take minutes.
+    fn catch_up(&mut self, now: Instant) {
+        let live = self.view.live_len();
+        if live == 0 || self.asks_without_news >= CATCH_UP_PATIENCE {
+            self.catching_up = false;
+            return;
+        }
+        self.asks_without_news += 1;
+        let chosen = self.view.live().nth(self.rng.random_range(0..live)).cloned();
+        if let Some(node) = chosen {
+            // Fails only if the codec does, which has room for an announcement.
+            let _ = self.foca.announce(node, &mut self.outbox);
+        }
+        self.timers.set(now + CATCH_UP_PERIOD, Due::CatchUp);
+    }
+
+    fn note_news(&mut self, now: Instant) {
+        self.asks_without_news = 0;
+        if !self.catching_up {
+            self.catching_up = true;
+            self.timers.set(now + CATCH_UP_PERIOD, Due::CatchUp);
         }
     }
 
@@ -322,16 +363,20 @@ impl Membership {
         if self.left {
             return;
         }
-        let mut news = Vec::new();
         for identity in members {
             let member = Member::alive(Node::new(identity.clone(), false));
-            if member.id().peer() != self.node.peer() && self.may_know(now, &member) {
-                news.push(member);
+            if self.may_know(now, &member) {
+                // With this codec, applying cannot fail.
+                let _ = self.foca.apply_many([member].into_iter(), false, &mut self.outbox);
+                self.settle(now);
             }
         }
-        // With this codec and only foreign names, applying cannot fail.
-        let _ = self.foca.apply_many(news.into_iter(), false, &mut self.outbox);
-        self.settle(now);
+    }
+
+    /// How often members of a mesh of this size greet by multicast.
+    #[must_use]
+    pub fn multicast_period(&self) -> Duration {
+        super::contact::multicast_period(self.live_len() + 1)
     }
 
     /// Turns asking by multicast on or off.
@@ -341,48 +386,7 @@ impl Membership {
         }
     }
 
-    /// Continues as another life of ours, above what the mesh remembers.
-    pub fn set_boot(&mut self, now: Instant, boot: Boot) {
-        if self.left || boot == self.identity().boot {
-            return;
-        }
-        let identity = Identity { boot, bump: 0, ..self.identity().clone() };
-        self.bump_seen = 0;
-        self.change_identity(now, identity);
-    }
-
-    /// Leaves for good: others learn it at once. Keep polling for half a second, goodbyes are
-    /// repeated; after that the machine is silent.
-    pub fn leave(&mut self, now: Instant) {
-        if self.left {
-            return;
-        }
-        self.left = true;
-        self.node = Node::new(self.identity().clone(), true);
-        self.timers.clear();
-        self.contacts.clear();
-        self.say_goodbye(now, FAREWELL_REPEATS);
-    }
-
-    fn say_goodbye(&mut self, now: Instant, repeats: u8) {
-        let live: Vec<Node> = self.view.live().cloned().collect();
-        let start = if live.is_empty() { 0 } else { self.rng.random_range(0..live.len()) };
-        for node in live.iter().cycle().skip(start).take(live.len().min(FAREWELLS_MAX)) {
-            let header = Header {
-                src: self.node.clone(),
-                src_incarnation: 0,
-                dst: node.clone(),
-                message: Message::Gossip,
-            };
-            let packet = Packet { header, members: vec![Member::down(self.node.clone())] };
-            self.send_swim(node, packet.encode());
-        }
-        if repeats > 0 {
-            self.timers.set(now + FAREWELL_PERIOD, Due::LeaveAgain(repeats - 1));
-        }
-    }
-
-    fn send_swim(&mut self, to: &Node, bytes: Vec<u8>) {
+    pub(super) fn send_swim(&mut self, to: &Node, bytes: Vec<u8>) {
         self.transmits.push(MemberTransmit {
             to: Target::Addr(to.identity().addr),
             peer: Some(to.peer()),
@@ -407,19 +411,17 @@ impl Membership {
         }
     }
 
-    pub(super) const fn has_left(&self) -> bool {
-        self.left
-    }
-
     /// Deals with what the last call into foca produced.
-    fn settle(&mut self, now: Instant) {
-        while let Some((timer, after)) = self.outbox.timers.pop_front() {
-            self.timers.set_swim(now, timer, after);
-        }
-        while let Some((to, bytes)) = self.outbox.sends.pop_front() {
-            self.send_swim(&to, bytes);
-        }
-        while let Some(notice) = self.outbox.notices.pop_front() {
+    pub(super) fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some((timer, after)) = self.outbox.timers.pop_front() {
+                self.timers.set_swim(now, timer, after);
+            }
+            while let Some((to, bytes)) = self.outbox.sends.pop_front() {
+                self.send_swim(&to, bytes);
+            }
+            // A notice may lead to another call into foca, so each is followed by a fresh look.
+            let Some(notice) = self.outbox.notices.pop_front() else { break };
             self.handle_notice(now, notice);
         }
         let members = self.view.live_len() + 1;
@@ -427,9 +429,6 @@ impl Membership {
             self.sized_for = members;
             // Refused only for fields that don't depend on the size.
             let _ = self.foca.set_config(self.config.for_size(members));
-        }
-        if !self.outbox.notices.is_empty() || !self.outbox.sends.is_empty() {
-            self.settle(now);
         }
     }
 
@@ -465,48 +464,6 @@ impl Membership {
         if healing {
             self.contacts.heal(now, &mut self.rng);
         }
-    }
-
-    /// Somebody says that we are down: find out why, and come back.
-    fn handle_defunct(&mut self, now: Instant) {
-        if self.defunct {
-            return;
-        }
-        self.defunct = true;
-        let live: Vec<SocketAddr> = self.view.live().map(|node| node.identity().addr).collect();
-        let start = if live.is_empty() { 0 } else { self.rng.random_range(0..live.len()) };
-        for addr in live.iter().cycle().skip(start).take(live.len().min(DEFUNCT_ASKS)) {
-            self.ask(now, Target::Addr(*addr));
-        }
-        let calm = self.rejoined_at.is_none_or(|at| now.saturating_since(at) >= REJOIN_CALM);
-        if calm {
-            self.rejoin_delay = Duration::ZERO;
-            self.rejoin(now);
-        } else {
-            self.rejoin_delay = (self.rejoin_delay * 2).clamp(REJOIN_FIRST, REJOIN_LAST);
-            self.timers.set(now + self.rejoin_delay, Due::Rejoin);
-        }
-    }
-
-    fn rejoin(&mut self, now: Instant) {
-        if !self.defunct {
-            return;
-        }
-        let bump = self.bump_seen.max(self.identity().bump).saturating_add(1);
-        self.rejoined_at = Some(now);
-        self.change_identity(now, Identity { bump, ..self.identity().clone() });
-        self.events.push_back(MemberEvent::Rejoined { bump });
-    }
-
-    fn change_identity(&mut self, now: Instant, identity: Identity) {
-        self.defunct = false;
-        self.bump_seen = self.bump_seen.max(identity.bump);
-        self.node = Node::new(identity, false);
-        // Refused only if nothing changed. foca stops probing with the change and starts again
-        // when it next looks at its members, which the empty update makes it do.
-        let _ = self.foca.change_identity(self.node.clone(), &mut self.outbox);
-        let _ = self.foca.apply_many(std::iter::empty(), false, &mut self.outbox);
-        self.settle(now);
     }
 
     /// Forgets who has been gone for long.
@@ -545,8 +502,9 @@ impl Membership {
         self.contacts.check_invariants();
         assert!(self.outbox.notices.is_empty() && self.outbox.timers.is_empty());
         assert!(self.view.get(self.node.peer()).is_none(), "we are not our own member");
-        assert!(self.foca.iter_membership_state().len() <= MEMBERS_MAX);
-        assert!(self.view.len() <= 2 * MEMBERS_MAX);
+        // Room is made before a packet is taken, not between its records.
+        let most = MEMBERS_MAX + self.config.packet_bytes();
+        assert!(self.foca.iter_membership_state().len() <= most && self.view.len() <= most);
         assert!(self.transmits.len() <= super::transmit::TRANSMITS_MAX);
         if self.left {
             return;

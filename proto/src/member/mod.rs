@@ -19,6 +19,7 @@ mod identity;
 mod machine;
 mod namesake;
 mod outbox;
+mod standing;
 mod timers;
 mod transmit;
 mod view;

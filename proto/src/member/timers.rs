@@ -24,6 +24,8 @@ pub(super) enum Due {
     Rejoin,
     /// Forget members that have been gone for long.
     Sweep,
+    /// Ask another member for its members.
+    CatchUp,
     /// Say goodbye once more; the number of times left.
     LeaveAgain(u8),
     /// An answer to a multicast ask, held back so that not all answer at once.

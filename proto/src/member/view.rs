@@ -120,13 +120,7 @@ impl View {
         }
     }
 
-    fn rename(
-        &mut self,
-        now: Instant,
-        old: &Node,
-        new: Node,
-        events: &mut VecDeque<MemberEvent>,
-    ) {
+    fn rename(&mut self, now: Instant, old: &Node, new: Node, events: &mut VecDeque<MemberEvent>) {
         if !old.identity().same_life(new.identity()) {
             let (old, new) = (old.identity().clone(), new.identity().clone());
             events.push_back(MemberEvent::Renamed { old, new });
