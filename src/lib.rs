@@ -1,1 +1,40 @@
-//! weft.
+//! Weft keeps the in-process caches of a fleet coherent without any infrastructure.
+//!
+//! One peer per process or host joins a [`Mesh`] over UDP; a write on one peer invalidates every
+//! copy on every other. There is no broker and no coordinator. Start with [`Mesh::builder`] and
+//! [`Mesh::cache`].
+//!
+//! Features: `cli` (default) builds the `weft` binary: agent, admin interface and its clients.
+//! Without it the crate is the library alone.
+
+#![deny(unsafe_code)]
+
+mod cache;
+mod coherence;
+mod directory;
+mod mesh;
+mod net;
+mod run;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+mod config;
+#[cfg(feature = "cli")]
+mod http;
+#[doc(hidden)]
+pub mod journal;
+#[cfg(feature = "cli")]
+mod telemetry;
+
+pub use cache::CacheStats;
+pub use coherence::{
+    Cache, CacheBuilder, CacheError, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceError,
+    PublishError, Reservation,
+};
+pub use mesh::{
+    Applied, AppliedBatch, AppliedRun, DEFAULT_PORT, Family, LeaveReport, Member, MemberState,
+    Mesh, MeshBuilder, MetricKind, Metrics, Multicast, QUEUE_RECORDS_DEFAULT, RecordKind,
+    SOCKET_BUFFER_DEFAULT, Sample, SocketStatus, StartError, Status, StreamStatus, Watch,
+    WATCH_BATCHES_DEFAULT, WatchBatch, WatchEvent, WatchFilter,
+};

@@ -130,6 +130,8 @@ pub struct NodeStats {
     pub batches_applied: u64,
     /// Own batches numbered.
     pub batches_issued: u64,
+    /// Own batches sent, once for each packet or set of receivers served alike.
+    pub batches_sent: u64,
     /// Batches passed on for other origins.
     pub batches_relayed: u64,
     /// Batches sent in answer to pulls.

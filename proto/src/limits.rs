@@ -109,6 +109,8 @@ pub const DIRECTORY_BYTES_MAX: usize = 1_100;
 
 /// How often the path to a peer is probed for [`PACKET_BYTES_MAX`].
 pub const MTU_PROBE_EVERY: Duration = Duration::from_secs(600);
+/// The time between the first probes of two paths: a mesh of 1,000 is probed in ten seconds.
+pub const MTU_PROBE_SPACING: Duration = Duration::from_millis(10);
 /// The pause between tries of one probe.
 pub const MTU_PROBE_RETRY: Duration = Duration::from_secs(1);
 /// Tries before a path is taken to carry [`PACKET_BYTES_SAFE`] only.

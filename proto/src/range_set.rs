@@ -165,6 +165,9 @@ mod tests {
     #[test]
     fn the_greatest_number_ends_the_walk() {
         let set = RangeSet::new();
-        assert_eq!(set.gaps(u64::MAX - 1, u64::MAX).collect::<Vec<_>>(), [(u64::MAX - 1, u64::MAX)]);
+        assert_eq!(
+            set.gaps(u64::MAX - 1, u64::MAX).collect::<Vec<_>>(),
+            [(u64::MAX - 1, u64::MAX)]
+        );
     }
 }

@@ -71,7 +71,8 @@ impl Control {
     }
 
     pub(super) fn directory(&mut self, to: SocketAddr, bytes: &[u8]) -> bool {
-        let fits = bytes.len() <= DIRECTORY_BYTES_MAX && self.sections.len() < CONTROL_QUEUE_MAX / 2;
+        let fits =
+            bytes.len() <= DIRECTORY_BYTES_MAX && self.sections.len() < CONTROL_QUEUE_MAX / 2;
         if fits {
             self.one(to, |out| {
                 section::put(out, Kind::Directory, 0, 0, |out| out.extend_from_slice(bytes));
@@ -179,4 +180,3 @@ impl Control {
         assert!(self.sections.len() <= CONTROL_QUEUE_MAX, "too many control sections");
     }
 }
-

@@ -26,7 +26,9 @@ use crate::clock::vector::VersionVector;
 use crate::error::DropReason;
 use crate::event::{Arrival, FlushReason, NodeConfig, NodeStats, Output};
 use crate::id::{Boot, KeyHash, Namespace, Origin, PeerId, PeerName, Seq};
-use crate::limits::{KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE};
+use crate::limits::{
+    DIRECT_RECEIVERS_MAX, KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE,
+};
 use crate::member::{Identity, MemberEvent, MemberState, Membership};
 use crate::repair::{Digests, Repair};
 use crate::rng::Rng;
@@ -107,8 +109,7 @@ impl Node {
         };
         let own = Origin { peer: config.name.id(), boot: config.boot };
         let mut rng = Rng::new(config.seed);
-        let mut membership =
-            Membership::new(identity, config.member.clone(), rng.next(), now.at);
+        let mut membership = Membership::new(identity, config.member.clone(), rng.next(), now.at);
         membership.set_multicast(now.at, config.multicast);
         let mut node = Self {
             membership,
@@ -394,13 +395,16 @@ impl Node {
     }
 
     /// A member is live: serve it, and compare heads with it at once, so that a healed split or a
-    /// restart is repaired without waiting for chance.
+    /// restart is repaired without waiting for chance. In a large mesh chance is quick enough, and
+    /// asking everyone at once would be a storm.
     fn serve(&mut self, identity: &Identity, now: Now) {
-        self.spread.add(identity.peer(), identity.addr, now.at);
+        let rng = &mut self.rng;
+        self.spread.add(identity.peer(), identity.addr, now.at, |n| rng.below(n));
         if let Some(joining) = &mut self.joining {
-            joining.since.get_or_insert(now.at);
-            self.control.want_heads(identity.addr, &self.streams);
-        } else {
+            if joining.since.is_none() {
+                *joining = Joining { since: Some(now.at), retry_at: now.at };
+            }
+        } else if self.spread.members().len() <= DIRECT_RECEIVERS_MAX {
             let digest = self.digests.ask(identity.peer(), self.streams.fingerprint(), now.at);
             self.control.digest(identity.addr, &digest);
         }
@@ -431,7 +435,8 @@ impl Node {
         }
         let since = now.at - Duration::from_secs(1);
         let busy = self.streams.moved_since(since, 1).next().is_some();
-        let due = self.digests.due(now.at, busy, self.streams.fingerprint(), live, |n| rng.below(n));
+        let due =
+            self.digests.due(now.at, busy, self.streams.fingerprint(), live, |n| rng.below(n));
         if let Some((peer, digest)) = due
             && let Some(addr) = self.spread.addr_of(peer)
         {

@@ -82,7 +82,15 @@ mod tests {
 
     fn head(first: u64) -> BatchHead {
         let origin = Origin { peer: PeerId(1), boot: Boot(1) };
-        BatchHead { origin, first: Seq(first), count: 1, base: Hlc(0), raw_len: 9, lz4: false, interval: None }
+        BatchHead {
+            origin,
+            first: Seq(first),
+            count: 1,
+            base: Hlc(0),
+            raw_len: 9,
+            lz4: false,
+            interval: None,
+        }
     }
 
     #[test]

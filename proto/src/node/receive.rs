@@ -20,8 +20,8 @@ use crate::wire::bytes::Reader;
 use crate::wire::packet::{self, HEADER_BYTES, Header};
 use crate::wire::seal::BodyBuffer;
 use crate::wire::section::{
-    self, BatchHead, Digest, HEADS_ACK_WANTED, HEADS_ALL, HEADS_FROM_JOINER, HEADS_WANTED, Kind, Pull, Pulled,
-    Section,
+    self, BatchHead, Digest, HEADS_ACK_WANTED, HEADS_ALL, HEADS_FROM_JOINER, HEADS_WANTED, Kind,
+    Pull, Pulled, Section,
 };
 
 /// A multicast confirmation is believed for this many hello periods, so that two lost ones do not

@@ -53,7 +53,9 @@ impl Node {
                 return Some(Transmit { to });
             }
             if let Some(job) = self.spread.next_job() {
-                if job.origin != self.streams.own() {
+                if job.origin == self.streams.own() {
+                    self.stats.batches_sent += 1;
+                } else {
                     self.stats.batches_relayed += 1;
                 }
                 if let Some(to) = self.job_packet(now, job, buf) {

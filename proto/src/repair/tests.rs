@@ -29,7 +29,12 @@ fn holed() -> Streams {
     streams
 }
 
-fn request(repair: &mut Repair, streams: &Streams, live: &[PeerId], now: Instant) -> Option<Request> {
+fn request(
+    repair: &mut Repair,
+    streams: &Streams,
+    live: &[PeerId],
+    now: Instant,
+) -> Option<Request> {
     repair.next_request(now, streams, live, |_| 0)
 }
 
@@ -62,7 +67,12 @@ fn a_filled_hole_ends_the_repair() {
     assert_eq!(repair.round_trip(PeerId(3)), Duration::from_millis(2));
 }
 
-fn say_gone(repair: &mut Repair, streams: &Streams, live: &[PeerId], now: &mut u64) -> (PeerId, Vec<StreamRange>) {
+fn say_gone(
+    repair: &mut Repair,
+    streams: &Streams,
+    live: &[PeerId],
+    now: &mut u64,
+) -> (PeerId, Vec<StreamRange>) {
     loop {
         *now += 1;
         if let Some(asked) = request(repair, streams, live, at(*now)) {

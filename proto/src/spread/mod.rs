@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::id::{KeyHash, Namespace, Origin, PeerId, Seq};
 use crate::limits::{
-    BEACON_DELAYS, DIRECT_RECEIVERS_MAX, PACKET_BYTES_SAFE, RELAY_QUEUE_MAX,
+    BEACON_DELAYS, DIRECT_RECEIVERS_MAX, MTU_PROBE_SPACING, PACKET_BYTES_SAFE, RELAY_QUEUE_MAX,
 };
 use crate::time::Instant;
 use crate::wire::batch::{Batch, BatchBuilder, RecordKind};
@@ -28,9 +28,9 @@ use crate::wire::section::{BATCH_HEADER_BYTES_MAX, Interval, SECTION_HEADER_BYTE
 
 pub use self::acks::Acks;
 pub use self::mtu::MtuProbe;
-pub use self::window::Window;
 use self::mtu::PathMtu;
 use self::tree::{Orders, WHOLE};
+pub use self::window::Window;
 
 /// Bytes of a packet that are not the archive, at most; 16 is the largest seal's tag, and 8 the
 /// section's padding.
@@ -111,8 +111,16 @@ impl Spread {
     }
 
     /// A live member to serve, or its new address.
-    pub fn add(&mut self, peer: PeerId, addr: SocketAddr, now: Instant) {
-        let mtu = PathMtu::new(self.packet_bytes_max, now);
+    pub fn add(
+        &mut self,
+        peer: PeerId,
+        addr: SocketAddr,
+        now: Instant,
+        mut random: impl FnMut(usize) -> usize,
+    ) {
+        // A random turn, so that a mesh that forms at once does not probe one peer at once.
+        let turn = u32::try_from(random(self.receivers.len() + 1)).unwrap_or(u32::MAX);
+        let mtu = PathMtu::new(self.packet_bytes_max, now + MTU_PROBE_SPACING * turn);
         let receiver = Receiver { addr, hears_multicast_until: Instant::ZERO, mtu };
         self.receivers.insert(peer, receiver);
         self.window.add(peer, now);

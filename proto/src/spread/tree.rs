@@ -98,7 +98,11 @@ mod tests {
     use crate::id::Boot;
 
     /// Relays from the origin on, every member with its own view, nothing lost on the way.
-    fn reached(members: &[PeerId], view_of: impl Fn(PeerId) -> Vec<PeerId>, seed: u64) -> (BTreeSet<PeerId>, usize, usize) {
+    fn reached(
+        members: &[PeerId],
+        view_of: impl Fn(PeerId) -> Vec<PeerId>,
+        seed: u64,
+    ) -> (BTreeSet<PeerId>, usize, usize) {
         let origin = Origin { peer: PeerId(u64::MAX), boot: Boot(1) };
         let mut state = seed;
         let mut random = move |n: usize| {

@@ -150,8 +150,8 @@ impl Window {
         let head = self.head;
         let mut any = false;
         for receiver in self.receivers.values_mut() {
-            let stuck = receiver.acked < head
-                && now.saturating_since(receiver.progress_at) > LAGGING_AFTER;
+            let stuck =
+                receiver.acked < head && now.saturating_since(receiver.progress_at) > LAGGING_AFTER;
             any |= stuck && !receiver.lagging;
             receiver.lagging |= stuck;
         }

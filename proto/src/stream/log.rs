@@ -77,7 +77,11 @@ impl Log {
         stream.into_iter().flat_map(move |stream| {
             // The batch that begins below the range may reach into it.
             let start = stream.batches.range(..=lo).next_back().map_or(lo, |(&first, _)| first);
-            stream.batches.range(start..=hi).map(|(_, batch)| batch).filter(move |b| b.last().0 >= lo)
+            stream
+                .batches
+                .range(start..=hi)
+                .map(|(_, batch)| batch)
+                .filter(move |b| b.last().0 >= lo)
         })
     }
 

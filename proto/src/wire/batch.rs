@@ -159,7 +159,8 @@ impl BatchBuilder {
             self.columns.namespaces.extend_from_slice(namespace.as_str().as_bytes());
             self.names.len() - 1
         });
-        let namespace = u16::try_from(index).expect("invariant: at most BATCH_NAMESPACES_MAX names");
+        let namespace =
+            u16::try_from(index).expect("invariant: at most BATCH_NAMESPACES_MAX names");
         self.columns.runs.push(Run {
             count: 0,
             namespace,
@@ -472,7 +473,13 @@ mod tests {
         for n in 0..1_000_u64 {
             let key = format!("user:{:010}", n * 37);
             raw += key.len();
-            assert!(builder.push(RecordKind::Key, &users, KeyHash(0), Some(key.as_bytes()), 1 << 20));
+            assert!(builder.push(
+                RecordKind::Key,
+                &users,
+                KeyHash(0),
+                Some(key.as_bytes()),
+                1 << 20
+            ));
         }
         let batch = builder.finish(Seq(1), Hlc(0));
         assert!(batch.lz4);

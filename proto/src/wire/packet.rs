@@ -131,10 +131,7 @@ mod tests {
         newer.readable_by = VERSION + 1;
         bytes.clear();
         newer.encode(&mut bytes);
-        assert_eq!(
-            Header::decode(&bytes, VERSION, newer.cluster),
-            Err(DropReason::FutureVersion)
-        );
+        assert_eq!(Header::decode(&bytes, VERSION, newer.cluster), Err(DropReason::FutureVersion));
     }
 
     #[test]

@@ -203,8 +203,7 @@ impl BatchHead {
     ) -> Result<Self, DropReason> {
         let (first, base) = (Seq(reader.u64()?), Hlc(reader.u64()?));
         let (count, raw_len) = (reader.u32()?, reader.u32()?);
-        let origin =
-            if section.flags & FLAG_OWN != 0 { sender } else { take_origin(reader)? };
+        let origin = if section.flags & FLAG_OWN != 0 { sender } else { take_origin(reader)? };
         let interval = if section.flags & FLAG_INTERVAL != 0 {
             let level = u8::try_from(section.word).map_err(|_| DropReason::BadSection)?;
             let interval = Interval { lo: reader.u64()?, hi: reader.u64()?, level };

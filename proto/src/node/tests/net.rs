@@ -78,6 +78,12 @@ pub(super) fn addr(index: usize) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(10, 0, low[0], low[1]), 7946))
 }
 
+fn index_of(addr: SocketAddr) -> Option<usize> {
+    let SocketAddr::V4(addr) = addr else { return None };
+    let [_, _, high, low] = addr.ip().octets();
+    Some(usize::from(u16::from_be_bytes([high, low])))
+}
+
 pub(super) fn config(index: usize, boot: u64) -> NodeConfig {
     let name = PeerName::new(format!("peer-{index}")).unwrap();
     let cluster = ClusterName::new("test").unwrap();
@@ -116,7 +122,10 @@ impl Net {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { at: self.now, wall: Wall::from_micros(1_700_000_000_000_000 + self.now.as_nanos() / 1_000) }
+        Now {
+            at: self.now,
+            wall: Wall::from_micros(1_700_000_000_000_000 + self.now.as_nanos() / 1_000),
+        }
     }
 
     pub(super) fn start(&mut self, index: usize, config: NodeConfig, seeds: &[SocketAddr]) {
@@ -159,7 +168,11 @@ impl Net {
         for &x in a {
             for &y in b {
                 for pair in [(x, y), (y, x)] {
-                    if is_cut { self.cut.insert(pair) } else { self.cut.remove(&pair) };
+                    if is_cut {
+                        self.cut.insert(pair)
+                    } else {
+                        self.cut.remove(&pair)
+                    };
                 }
             }
         }
@@ -223,7 +236,9 @@ impl Net {
             assert!(buf.len() <= 1_472, "a packet of {} bytes", buf.len());
             match transmit.to {
                 Destination::One(to) => self.send(index, to, false, &buf),
-                Destination::Many(to) => to.iter().for_each(|&to| self.send(index, to, false, &buf)),
+                Destination::Many(to) => {
+                    to.iter().for_each(|&to| self.send(index, to, false, &buf))
+                }
                 Destination::Multicast => {
                     self.sent_by[index] += 1;
                     let works = self.multicast_works;
@@ -256,7 +271,7 @@ impl Net {
             let mixed = self.transcript ^ u64::from_le_bytes(word);
             self.transcript = mixed.wrapping_mul(0x0100_0000_01b3).rotate_left(5);
         }
-        let Some(to) = (0..self.peers.len()).find(|&index| addr(index) == to) else { return };
+        let Some(to) = index_of(to).filter(|&index| index < self.peers.len()) else { return };
         let lost = self.rng.below(100) < self.links.loss_percent
             || self.cut.contains(&(from, to))
             || bytes.len() > self.links.mtu;
@@ -361,10 +376,7 @@ impl Peer {
                 });
             }
             Output::Flush(reason) => self.flushes.push(reason),
-            Output::Issued(_)
-            | Output::Member(_)
-            | Output::Directory(..)
-            | Output::Left(_) => {}
+            Output::Issued(_) | Output::Member(_) | Output::Directory(..) | Output::Left(_) => {}
         }
     }
 

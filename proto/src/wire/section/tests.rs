@@ -14,11 +14,17 @@ fn only(bytes: &[u8]) -> Section<'_> {
 }
 
 fn ranges() -> impl Strategy<Value = Vec<StreamRange>> {
-    prop::collection::vec((any::<u64>(), 1_u64..1_000, 0_u64..1_000), 0..PULL_RANGES_MAX).prop_map(|v| {
-        v.into_iter()
-            .map(|(o, lo, len)| StreamRange { origin: origin(o % 9), lo: Seq(lo), hi: Seq(lo + len) })
-            .collect()
-    })
+    prop::collection::vec((any::<u64>(), 1_u64..1_000, 0_u64..1_000), 0..PULL_RANGES_MAX).prop_map(
+        |v| {
+            v.into_iter()
+                .map(|(o, lo, len)| StreamRange {
+                    origin: origin(o % 9),
+                    lo: Seq(lo),
+                    hi: Seq(lo + len),
+                })
+                .collect()
+        },
+    )
 }
 
 proptest! {

@@ -1,0 +1,175 @@
+//! Weft itself, and the cache that every application has.
+//!
+//! In: a task. Out: an [`App`]: a mesh handle with a filled cache, alone (beside the clients of
+//! other systems) or as a member of the mesh that is measured.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio::runtime::{Builder, Runtime};
+use weft::{Cache, MemberState, Mesh, Watch, WatchBatch, WatchFilter};
+
+use super::{Applied, Publisher, Receiver, Stop, WireProbe};
+use crate::keys::{CLUSTER, Key, NAMESPACE};
+use crate::task::{Task, Wire};
+
+/// How long the members may take to find each other.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a member looks whether all are there.
+const JOIN_CHECK: Duration = Duration::from_millis(10);
+/// Batches that may wait for the thread that writes the journal. The most that a mesh keeps of
+/// what a paced run can bring in one second on a stopped thread; at full speed, seconds.
+const WATCH_BATCHES: usize = 65_536;
+
+/// An application: a mesh handle and a cache that holds every key.
+pub(crate) struct App {
+    pub(super) cache: Cache<u64>,
+    mesh: Mesh,
+    runtime: Runtime,
+}
+
+impl App {
+    /// An application with a cache and no mesh.
+    pub(super) fn alone(task: &Task, keys: &[Key]) -> anyhow::Result<Self> {
+        let runtime = runtime()?;
+        let mesh = runtime.block_on(Mesh::standalone(CLUSTER).start())?;
+        Self::with(task, keys, mesh, runtime)
+    }
+
+    /// A member of the mesh; returns once it sees all the others.
+    ///
+    /// # Errors
+    /// When it can't start or the others don't come.
+    pub(crate) fn member(task: &Task, keys: &[Key]) -> anyhow::Result<Self> {
+        let runtime = runtime()?;
+        let own = *task.addresses.get(task.index).context("no address for this member")?;
+        let others = task.addresses.iter().filter(|address| **address != own);
+        let builder = Mesh::builder(CLUSTER)
+            .name(format!("bench-{}", task.index))
+            .bind(own)
+            .seeds(others.map(ToString::to_string))
+            .watch_capacity(WATCH_BATCHES);
+        let mesh = runtime.block_on(builder.start())?;
+        let app = Self::with(task, keys, mesh, runtime)?;
+        app.wait_for_others(task.peers)?;
+        Ok(app)
+    }
+
+    fn with(task: &Task, keys: &[Key], mesh: Mesh, runtime: Runtime) -> anyhow::Result<Self> {
+        let cache = mesh.cache_builder::<u64>(NAMESPACE).capacity(task.records.max(1)).build()?;
+        for (value, key) in (0..).zip(keys) {
+            if !cache.reserve(key).fill(value) {
+                bail!("the cache refused a fill");
+            }
+        }
+        if cache.len() != keys.len() {
+            bail!("the cache holds {} of {} keys", cache.len(), keys.len());
+        }
+        Ok(Self { cache, mesh, runtime })
+    }
+
+    fn wait_for_others(&self, peers: usize) -> anyhow::Result<()> {
+        let deadline = Instant::now() + JOIN_TIMEOUT;
+        loop {
+            let members = self.mesh.members();
+            let alive = members.iter().filter(|member| member.state == MemberState::Alive).count();
+            if alive >= peers {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("sees {alive} of {peers} members after {} s", JOIN_TIMEOUT.as_secs());
+            }
+            std::thread::sleep(JOIN_CHECK);
+        }
+    }
+
+    /// What tells this member's traffic, on any thread that runs no tokio runtime.
+    ///
+    /// # Errors
+    /// When the system has no room for a runtime.
+    pub(crate) fn wire_probe(&self) -> anyhow::Result<WireProbe> {
+        let (mesh, runtime) = (self.mesh.clone(), runtime()?);
+        Ok(Box::new(move || {
+            runtime.block_on(mesh.refresh());
+            let metrics = mesh.metrics();
+            Ok(Wire {
+                bytes_in: metrics.packet_bytes_in,
+                packets_in: metrics.packets_in,
+                bytes_out: metrics.packet_bytes_out,
+                packets_out: metrics.packets_out,
+            })
+        }))
+    }
+}
+
+/// The mesh has a thread of its own: this is for the application's few waits.
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// A member that publishes.
+pub(super) struct MeshPublisher(App);
+
+impl MeshPublisher {
+    pub(super) fn join(task: &Task, keys: &[Key]) -> anyhow::Result<Self> {
+        App::member(task, keys).map(Self)
+    }
+}
+
+impl Publisher for MeshPublisher {
+    fn publish(&mut self, key: &Key) -> anyhow::Result<()> {
+        Ok(self.0.cache.invalidate(key)?)
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+/// A member that watches what is applied to its cache.
+pub(super) struct MeshReceiver {
+    app: App,
+    watch: Watch,
+}
+
+impl MeshReceiver {
+    pub(super) fn join(task: &Task, keys: &[Key]) -> anyhow::Result<Self> {
+        let app = App::member(task, keys)?;
+        let watch = app.mesh.watch(WatchFilter::all());
+        Ok(Self { app, watch })
+    }
+}
+
+impl Receiver for MeshReceiver {
+    fn wire_probe(&self) -> anyhow::Result<WireProbe> {
+        self.app.wire_probe()
+    }
+
+    fn run(&mut self, applied: &mut Applied, stop: &Stop) -> anyhow::Result<()> {
+        let watch = &mut self.watch;
+        self.app.runtime.block_on(async {
+            let mut stopped = std::pin::pin!(stop.wait());
+            loop {
+                let batch = tokio::select! {
+                    biased;
+                    batch = watch.next_batch() => batch,
+                    () = &mut stopped => return Ok(()),
+                };
+                match batch {
+                    Some(WatchBatch::Applied(batch)) => {
+                        applied.note(&batch.hashes, batch.applied_at);
+                    }
+                    Some(WatchBatch::Flushed { reason }) => {
+                        bail!("the cache was flushed: {reason}")
+                    }
+                    Some(WatchBatch::Lagged(missed)) => bail!("the watch missed {missed} batches"),
+                    None => bail!("the mesh ended"),
+                }
+            }
+        })
+    }
+
+    fn left(&self) -> usize {
+        self.app.cache.len()
+    }
+}

@@ -1,0 +1,113 @@
+//! The command line: `weft agent` runs a peer, `weft demo` a small mesh on this machine, and
+//! everything else asks an agent through its admin interface.
+//!
+//! Data goes to stdout and everything else to stderr; exit codes are in [`exit`]. Each subcommand
+//! has a file, with its arguments on top and what it does below. The clients know the admin
+//! interface's JSON and nothing of the mesh behind it.
+
+mod agent;
+mod agent_args;
+mod check;
+mod client;
+mod config;
+pub mod demo;
+mod duration;
+mod exit;
+mod invalidate;
+mod members;
+mod notify;
+mod output;
+mod signals;
+mod status;
+mod table;
+mod wait;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::exit::{EXIT_CODES_HELP, Failure};
+
+/// Keeps the in-process caches of a fleet coherent, with no infrastructure to run.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weft",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_long_help = format!("{}\n{EXIT_CODES_HELP}", concat!(
+        "Examples:\n",
+        "  weft demo                                  see a mesh of five peers at work\n",
+        "  weft agent --name a                        run a peer on this machine\n",
+        "  weft agent --name b --bind 127.0.0.1:7947 --seed 127.0.0.1:7946 --http 127.0.0.1:7981\n",
+        "  weft members                               who is there\n",
+        "  weft invalidate --namespace users 42       drop a key everywhere\n",
+    ))
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a peer until SIGTERM or SIGINT.
+    Agent(Box<agent_args::AgentArgs>),
+    /// Run a small mesh on this machine, kill a peer, and check that nothing is lost.
+    Demo(demo::DemoArgs),
+    /// List the peers that an agent knows.
+    Members(members::MembersArgs),
+    /// Show how an agent is doing: streams, queue, socket, warnings.
+    Status(status::StatusArgs),
+    /// Drop keys from the caches of all peers.
+    Invalidate(invalidate::InvalidateArgs),
+    /// Print records as an agent applies them.
+    Watch(watch::WatchArgs),
+    /// Say whether an agent is ready; exit 1 if not.
+    Check(check::CheckArgs),
+    /// Wait until an agent sees a number of peers; exit 1 on timeout.
+    Wait(wait::WaitArgs),
+    /// Print or check an agent's configuration.
+    Config(config::ConfigArgs),
+    /// One peer of the demo.
+    #[command(hide = true)]
+    DemoNode(demo::node::NodeArgs),
+}
+
+/// Runs the command line that the process was started with; returns what it exits with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, on stdout and with 0; a closed pipe is no failure.
+            let code = error.exit_code();
+            drop(error.print());
+            return exit::code(u8::try_from(code).unwrap_or(exit::USAGE));
+        }
+    };
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Agent(args) => agent::run(&args),
+        Command::Demo(args) => Ok(demo::run(args)?),
+        Command::Members(args) => members::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Invalidate(args) => invalidate::run(&args),
+        Command::Watch(args) => watch::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Wait(args) => wait::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::DemoNode(args) => Ok(demo::node::run(args)?),
+    }
+}

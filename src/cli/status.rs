@@ -1,0 +1,149 @@
+//! `weft status`: one screen about one peer.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::client::{Client, ClientArgs, TimeoutArgs};
+use super::exit::{EXIT_CODES_HELP, Failure};
+use super::output::printable;
+use super::table::{Align, Table};
+use crate::http::types::StatusDocument;
+
+/// Show how an agent is doing: streams, queue, socket, warnings.
+#[derive(Debug, Args)]
+#[command(after_long_help = format!(
+    "Columns of the streams: APPLIED up to this number without a hole; HEAD newest number known;
+MISSING known but not applied yet; FLOOR oldest number that can still be supplied from here.
+
+Examples:
+  weft status
+  weft status --output json | jq '[.streams[].missing] | add'
+
+{EXIT_CODES_HELP}"
+))]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+}
+
+pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let client = Client::new(&args.client, args.timeout.timeout);
+    client.get("/v1/status")?.print(args.client.output, screen)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn screen(status: &StatusDocument) -> String {
+    let mut out = String::new();
+    write_screen(&mut out, status).expect("invariant: writing to a String cannot fail");
+    out
+}
+
+fn write_screen(out: &mut String, status: &StatusDocument) -> std::fmt::Result {
+    let closed: Vec<String> = status
+        .gates
+        .iter()
+        .filter(|gate| !gate.open)
+        .map(|gate| format!("{} ({})", gate.name, gate.reason.as_deref().unwrap_or("closed")))
+        .collect();
+    let ready = if status.ready { "yes".to_owned() } else { format!("no: {}", closed.join(", ")) };
+    let place = [status.region.as_str(), status.zone.as_str()]
+        .map(|label| if label.is_empty() { "-" } else { label })
+        .join(" / ");
+    let uptime_s = status.uptime_ms / 1000;
+    let socket = &status.socket;
+    let mut line = |what: &str, value: String| writeln!(out, "{what:<14}{}", printable(&value));
+    line("peer", format!("{} at {}, boot {}", status.name, status.addr, status.boot))?;
+    line("cluster", status.cluster.clone())?;
+    line("region / zone", place)?;
+    line("version", format!("{}, up {uptime_s} s", status.version))?;
+    line("ready", ready)?;
+    line("members", format!("{} alive", status.members_alive))?;
+    line("encryption", if status.insecure { "off (insecure)" } else { "off" }.to_owned())?;
+    line("multicast", status.multicast.clone())?;
+    line("published", format!("{} records", status.head))?;
+    line("queue", format!("{} of {} records", status.queue.records, status.queue.capacity))?;
+    let buffers = format!(
+        "receive {} of {} bytes, send {} of {} bytes, {} dropped by the kernel",
+        socket.recv_buffer_granted_bytes,
+        socket.recv_buffer_asked_bytes,
+        socket.send_buffer_granted_bytes,
+        socket.send_buffer_asked_bytes,
+        socket.kernel_drops
+    );
+    line("socket", buffers)?;
+    for warning in &status.warnings {
+        line("warning", warning.clone())?;
+    }
+    if !status.streams.is_empty() {
+        write!(out, "\n{}", streams(status).render())?;
+    }
+    Ok(())
+}
+
+fn streams(status: &StatusDocument) -> Table<8> {
+    let mut table = Table::new([
+        ("STREAM", Align::Left),
+        ("BOOT", Align::Right),
+        ("STATE", Align::Left),
+        ("APPLIED", Align::Right),
+        ("HEAD", Align::Right),
+        ("MISSING", Align::Right),
+        ("FLOOR", Align::Right),
+        ("LOG BYTES", Align::Right),
+    ]);
+    for stream in &status.streams {
+        table.row([
+            stream.peer.clone(),
+            stream.boot.to_string(),
+            if stream.alive { "alive" } else { "gone" }.to_owned(),
+            stream.applied.to_string(),
+            stream.head.to_string(),
+            stream.missing.to_string(),
+            stream.floor.to_string(),
+            stream.log_bytes.to_string(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_screen() {
+        let json = r#"{"schema":1,"version":"9.9.9","name":"a","cluster":"c","addr":"127.0.0.1:7946","boot":1,
+            "region":"eu","zone":"","insecure":false,"multicast":"off","uptime_ms":61234,"ready":false,
+            "gates":[{"name":"joined","open":true},{"name":"caught-up","open":false,"reason":"5 records missing"}],
+            "head":10,"members_alive":2,"queue":{"records":0,"capacity":65536},
+            "streams":[{"peer":"b","boot":7,"applied":95,"head":100,"missing":5,"floor":1,"log_bytes":4096,"alive":true}],
+            "socket":{"recv_buffer_asked_bytes":8,"recv_buffer_granted_bytes":4,"send_buffer_asked_bytes":2,
+                      "send_buffer_granted_bytes":2,"kernel_drops":0},
+            "warnings":["small receive buffer"]}"#;
+        let status: StatusDocument = serde_json::from_str(json).expect("valid");
+        assert_eq!(
+            screen(&status),
+            "\
+peer          a at 127.0.0.1:7946, boot 1
+cluster       c
+region / zone eu / -
+version       9.9.9, up 61 s
+ready         no: caught-up (5 records missing)
+members       2 alive
+encryption    off
+multicast     off
+published     10 records
+queue         0 of 65536 records
+socket        receive 4 of 8 bytes, send 2 of 2 bytes, 0 dropped by the kernel
+warning       small receive buffer
+
+STREAM  BOOT  STATE  APPLIED  HEAD  MISSING  FLOOR  LOG BYTES
+b          7  alive       95   100        5      1       4096
+"
+        );
+    }
+}

@@ -1,0 +1,35 @@
+//! Coherence: typed caches over the bare stores, and the path of a write to the other peers.
+//!
+//! In: calls of applications, and invalidations of other peers from the loop. Out: values, and
+//! records in the publish queue. It never touches a socket, and starts no task or thread.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `builder` | settings of a cache |
+//! | `handle` | [`Cache`]: lookups, writes, loads |
+//! | `reservation` | fills by hand |
+//! | `flight` | one load of a key at a time |
+//! | `registry` | namespaces by name and number |
+//! | `publisher` | what each write needs: hash function and queue |
+//! | `queue` | the bounded queue to the loop |
+//! | `error` | errors |
+
+mod builder;
+mod error;
+mod flight;
+mod handle;
+mod publisher;
+mod queue;
+mod registry;
+mod reservation;
+
+pub use builder::CacheBuilder;
+pub use error::{CacheError, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceError, PublishError};
+pub use handle::Cache;
+pub(crate) use publisher::Publisher;
+pub(crate) use queue::{Outgoing, PublishQueue};
+pub(crate) use registry::Registry;
+pub use reservation::Reservation;
+
+#[cfg(test)]
+mod tests;

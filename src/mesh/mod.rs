@@ -1,0 +1,248 @@
+//! The public handle: one mesh in this process.
+
+mod builder;
+mod status;
+mod watch;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use weft_proto::id::{ClusterName, KeyHash, KeyHasher};
+
+pub use self::builder::{
+    DEFAULT_PORT, MeshBuilder, Multicast, QUEUE_RECORDS_DEFAULT, SOCKET_BUFFER_DEFAULT, StartError,
+    WATCH_BATCHES_DEFAULT,
+};
+pub(crate) use self::status::View;
+pub use self::status::{
+    Family, Member, MemberState, MetricKind, Metrics, Sample, SocketStatus, Status, StreamStatus,
+};
+pub use self::watch::{
+    Applied, AppliedBatch, AppliedRun, RecordKind, Watch, WatchBatch, WatchEvent, WatchFilter,
+};
+use crate::coherence::{
+    Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry,
+};
+use crate::run::Running;
+
+/// How long [`Mesh::leave`] waits for the loop: its own two seconds, and some to send goodbyes.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A mesh this process takes part in. Cloning gives another handle to the same one; several meshes
+/// can live in one process.
+///
+/// The mesh is left when [`leave`](Mesh::leave) is called, or in the background when the last
+/// handle is dropped. Caches outlive it: they go on serving, but writes to them are refused.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mesh = weft::Mesh::standalone("shop").start().await?;
+/// let users = mesh.cache::<String>("users")?;
+/// users.insert("user:1", "Ada".to_owned())?;
+/// assert_eq!(users.get("user:1").as_deref(), Some("Ada"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    cluster: ClusterName,
+    hasher: KeyHasher,
+    registry: Arc<Registry>,
+    /// None in a standalone mesh.
+    running: Option<Running>,
+    started_at: Instant,
+    name: String,
+}
+
+/// How leaving went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeaveReport {
+    /// Whether a peer confirmed everything this one issued. False also when there was no peer to.
+    pub confirmed: bool,
+    /// How long it took.
+    pub waited: Duration,
+}
+
+impl Mesh {
+    /// Sets up a mesh whose caches agree eventually: an invalidation is sent at once, repaired
+    /// until it has reached everyone, and never lost. Names of 1 to 64 printable characters keep
+    /// meshes apart.
+    pub fn builder(cluster: impl Into<String>) -> MeshBuilder {
+        MeshBuilder::new(cluster.into(), false)
+    }
+
+    /// The preset of [`builder`](Mesh::builder), by its name.
+    pub fn eventual(cluster: impl Into<String>) -> MeshBuilder {
+        MeshBuilder::new(cluster.into(), false)
+    }
+
+    /// Sets up caches without any network: for one process, and for tests. The same code runs
+    /// unchanged against a mesh later.
+    pub fn standalone(cluster: impl Into<String>) -> MeshBuilder {
+        MeshBuilder::new(cluster.into(), true)
+    }
+
+    pub(crate) fn assemble(
+        running: Option<Running>,
+        registry: Arc<Registry>,
+        hasher: KeyHasher,
+        cluster: ClusterName,
+        name: String,
+    ) -> Self {
+        let started_at = Instant::now();
+        Self { inner: Arc::new(Inner { cluster, hasher, registry, running, started_at, name }) }
+    }
+
+    fn publisher(&self) -> Publisher {
+        let queue = self.inner.running.as_ref().map(|running| Arc::clone(&running.shared.queue));
+        Publisher::new(queue, self.inner.hasher.clone())
+    }
+
+    /// The cache of a namespace, with default settings. Calling it again gives the same cache.
+    ///
+    /// # Errors
+    /// [`CacheError`]: the name is not valid, or the namespace holds values of another type.
+    pub fn cache<V>(&self, namespace: &str) -> Result<Cache<V>, CacheError>
+    where
+        V: Clone + Send + Sync + 'static,
+    {
+        self.cache_builder(namespace).build()
+    }
+
+    /// Sets up the cache of a namespace.
+    pub fn cache_builder<V>(&self, namespace: &str) -> CacheBuilder<V>
+    where
+        V: Clone + Send + Sync + 'static,
+    {
+        CacheBuilder::new(namespace, Arc::clone(&self.inner.registry), self.publisher())
+    }
+
+    /// Invalidates a key everywhere, also where this process has no cache of the namespace. Waits
+    /// (blocking the thread) while the publish queue is full.
+    ///
+    /// # Errors
+    /// [`PublishError`]: the key or namespace is not valid, or the mesh was left.
+    pub fn invalidate(&self, namespace: &str, key: impl AsRef<[u8]>) -> Result<(), PublishError> {
+        let publisher = self.publisher();
+        let record = self.record(namespace, key.as_ref())?;
+        let slot = publisher.reserve()?;
+        self.apply_here(namespace, record.hash);
+        if let Some(slot) = slot {
+            slot.push(record);
+        }
+        Ok(())
+    }
+
+    /// [`invalidate`](Mesh::invalidate) that does not wait.
+    ///
+    /// # Errors
+    /// As there, and [`PublishError::Backpressure`] when the queue is full: nothing has happened.
+    pub fn try_invalidate(
+        &self,
+        namespace: &str,
+        key: impl AsRef<[u8]>,
+    ) -> Result<(), PublishError> {
+        let publisher = self.publisher();
+        let record = self.record(namespace, key.as_ref())?;
+        let slot = publisher.try_reserve()?;
+        self.apply_here(namespace, record.hash);
+        if let Some(slot) = slot {
+            slot.push(record);
+        }
+        Ok(())
+    }
+
+    fn record(&self, namespace: &str, key: &[u8]) -> Result<Outgoing, PublishError> {
+        self.inner.registry.record(namespace, key, &self.inner.hasher)
+    }
+
+    fn apply_here(&self, namespace: &str, hash: KeyHash) {
+        if let Some(cache) = self.inner.registry.applies(namespace) {
+            cache.apply_hashes(&[hash.0]);
+        }
+    }
+
+    /// The mesh's name.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        self.inner.cluster.as_str()
+    }
+
+    /// This peer's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Every member known, this peer included, by name. Fresh to within 50 ms.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.view().map_or_else(Vec::new, |view| view.members.clone())
+    }
+
+    /// One screen about this peer. Fresh to within 50 ms.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.view().map_or_else(|| self.standalone_status(), |view| view.status.clone())
+    }
+
+    /// Counters and gauges. Fresh to within 50 ms; see [`refresh`](Mesh::refresh).
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let view = self.view().map(|view| view.metrics.clone());
+        view.unwrap_or_else(|| Metrics {
+            caches: self.inner.registry.stats(),
+            members_live: 1,
+            ..Metrics::default()
+        })
+    }
+
+    /// Waits until members, status and metrics show everything that happened before this call.
+    pub async fn refresh(&self) {
+        if let Some(running) = &self.inner.running {
+            running.refresh().await;
+        }
+    }
+
+    fn view(&self) -> Option<Arc<View>> {
+        self.inner.running.as_ref().map(|running| running.shared.view.load_full())
+    }
+
+    fn standalone_status(&self) -> Status {
+        let uptime = self.inner.started_at.elapsed().as_millis();
+        Status {
+            name: self.inner.name.clone(),
+            cluster: self.inner.cluster.to_string(),
+            joined: true,
+            uptime_ms: u64::try_from(uptime).unwrap_or(u64::MAX),
+            ..Status::default()
+        }
+    }
+
+    /// Follows what is applied and issued here from now on. In a standalone mesh nothing ever is.
+    #[must_use]
+    pub fn watch(&self, filter: WatchFilter) -> Watch {
+        let receiver = match &self.inner.running {
+            Some(running) if !running.is_stopped() => running.shared.watchers.subscribe(),
+            // A ring whose sender is gone: the watcher sees the end at once.
+            _ => tokio::sync::broadcast::channel(1).1,
+        };
+        Watch::new(receiver, filter, &self.inner.hasher)
+    }
+
+    /// Leaves the mesh: sends what was published, waits up to two seconds until a peer has
+    /// confirmed it, says goodbye and stops. Further writes are refused, reads go on.
+    pub async fn leave(&self) -> LeaveReport {
+        let begun = Instant::now();
+        let confirmed = match &self.inner.running {
+            Some(running) => running.leave(LEAVE_PATIENCE).await,
+            None => false,
+        };
+        LeaveReport { confirmed, waited: begun.elapsed() }
+    }
+}

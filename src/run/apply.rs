@@ -1,0 +1,128 @@
+//! Applies records to the caches and tells watchers.
+//!
+//! The hot path of a receiving peer: one look-up of the namespace for each run of records, one
+//! reused buffer of hashes, nothing built for watchers while nobody watches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weft_proto::event::{Arrival, FlushReason};
+use weft_proto::id::{KeyHasher, PeerId};
+use weft_proto::node::Node;
+use weft_proto::time::{Instant, Now};
+use weft_proto::wire::batch::{RecordKind, Records};
+
+use super::Shared;
+use crate::coherence::Outgoing;
+use crate::mesh::{AppliedBatch, AppliedRun, WatchBatch};
+
+/// Names of origins that are remembered; beyond it they are looked up again.
+const NAMES_MAX: usize = 4_096;
+
+/// Applies, and publishes what was queued.
+pub(super) struct Applier {
+    shared: Arc<Shared>,
+    hasher: KeyHasher,
+    hashes: Vec<u64>,
+    names: BTreeMap<PeerId, Arc<str>>,
+}
+
+impl Applier {
+    pub(super) fn new(shared: Arc<Shared>, hasher: KeyHasher) -> Self {
+        Self { shared, hasher, hashes: Vec::new(), names: BTreeMap::new() }
+    }
+
+    /// Hands a queued record to the node.
+    pub(super) fn publish(&self, node: &mut Node, now: Now, record: Outgoing) {
+        let Some(namespace) = self.shared.registry.namespace(record.namespace) else { return };
+        node.publish(now, record.kind, &namespace, record.hash, record.key.as_deref());
+    }
+
+    /// Applies records of another peer.
+    pub(super) fn apply(&mut self, node: &Node, arrival: &Arrival, at: Instant) {
+        let registry = &self.shared.registry;
+        let (hasher, hashes) = (&self.hasher, &mut self.hashes);
+        arrival.body.for_each_run(|name, kind, records| {
+            let Some(cache) = registry.applies(name) else { return };
+            match kind {
+                RecordKind::Key => {
+                    hashes.clear();
+                    records.hashes_into(hasher, hashes);
+                    cache.apply_hashes(hashes);
+                }
+                RecordKind::Namespace => cache.clear(),
+            }
+        });
+        self.tell(node, arrival, at, false);
+    }
+
+    /// Own records were numbered: only watchers care.
+    pub(super) fn issued(&mut self, node: &Node, arrival: &Arrival, at: Instant) {
+        self.tell(node, arrival, at, true);
+    }
+
+    /// Drops everything cached before now.
+    pub(super) fn flush(&self, reason: FlushReason) {
+        self.shared.registry.clear_all();
+        let reason: Arc<str> = match reason {
+            FlushReason::Joined => "joined".into(),
+            FlushReason::Gone(range) => {
+                let (origin, lo, hi) = (range.origin, range.lo.0, range.hi.0);
+                tracing::warn!(%origin, lo, hi, "records nobody can supply: all caches flushed");
+                format!("gone: {origin} {lo}..={hi}").into()
+            }
+        };
+        // Without watchers there is nobody to tell.
+        let _ = self.shared.watchers.send(WatchBatch::Flushed { reason });
+    }
+
+    fn tell(&mut self, node: &Node, arrival: &Arrival, at: Instant, local: bool) {
+        if self.shared.watchers.receiver_count() == 0 {
+            return;
+        }
+        let mut runs = Vec::new();
+        let mut hashes = Vec::with_capacity(arrival.count as usize);
+        let mut keys = Vec::new();
+        let hasher = &self.hasher;
+        arrival.body.for_each_run(|name, kind, records| {
+            let begin = hashes.len();
+            records.hashes_into(hasher, &mut hashes);
+            match records {
+                Records::Hashes(_) => keys.resize(hashes.len(), None),
+                Records::Keys(texts) => keys.extend(texts.into_iter().map(Some)),
+            }
+            runs.push(AppliedRun { namespace: name.into(), kind, records: begin..hashes.len() });
+        });
+        let keyed = keys.iter().any(Option::is_some);
+        let batch = AppliedBatch {
+            origin_name: self.name_of(node, arrival.origin.peer),
+            peer: arrival.origin.peer.0,
+            boot: arrival.origin.boot.0,
+            first_seq: arrival.first.0,
+            applied_at: at.as_nanos(),
+            local,
+            runs,
+            hashes,
+            keys: keyed.then_some(keys),
+        };
+        // The last watcher may have left in between.
+        let _ = self.shared.watchers.send(WatchBatch::Applied(Arc::new(batch)));
+    }
+
+    fn name_of(&mut self, node: &Node, peer: PeerId) -> Arc<str> {
+        if let Some(name) = self.names.get(&peer) {
+            return Arc::clone(name);
+        }
+        let own = (node.origin().peer == peer).then(|| node.config().name.as_str());
+        let Some(name) = own.or_else(|| node.name_of(peer).map(|name| name.as_str())) else {
+            // Not a member yet, or no longer: its number must do, and is not remembered.
+            return peer.to_string().into();
+        };
+        if self.names.len() == NAMES_MAX {
+            self.names.clear();
+        }
+        let name: Arc<str> = name.into();
+        self.names.insert(peer, Arc::clone(&name));
+        name
+    }
+}

@@ -1,0 +1,331 @@
+//! One turn after another: receive, publish, let time pass, apply, send, sleep.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use weft_proto::event::{Output, Via};
+use weft_proto::id::KeyHasher;
+use weft_proto::member::MemberEvent;
+use weft_proto::node::Node;
+use weft_proto::time::{Instant, Now};
+
+use super::apply::Applier;
+use super::ears::Ears;
+use super::seeds::{Resolver, Seeds};
+use super::startup::{Settings, now};
+use super::{Command, Shared};
+use crate::directory::Directory;
+
+/// Receive calls in one turn, of up to 32 system buffers each: enough to drain a burst, few enough
+/// that a flood does not starve sending.
+const RECEIVES_PER_TURN: usize = 8;
+/// Records taken from the queue in one turn: some milliseconds of work at most.
+const RECORDS_PER_TURN: usize = 16_384;
+/// How often the view is published while things change.
+const VIEW_EVERY: Duration = Duration::from_millis(50);
+/// How long a leaving loop goes on sending its goodbyes.
+const GOODBYE: Duration = Duration::from_millis(400);
+
+/// What the loop owns.
+pub(crate) struct Looper {
+    pub(super) settings: Settings,
+    pub(super) node: Node,
+    pub(super) ears: Ears,
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+    wake: Arc<Notify>,
+    pub(super) directory: Directory,
+    resolver: Resolver,
+    seeds: watch::Receiver<Seeds>,
+    pub(super) warnings: Vec<String>,
+    pub(super) seed_warnings: Vec<String>,
+    pub(super) applier: Applier,
+    pub(super) started_at: Instant,
+    leaving: Option<oneshot::Sender<bool>>,
+    stop_at: Option<Instant>,
+    refreshes: Vec<oneshot::Sender<()>>,
+    view_at: Instant,
+    view_stale: bool,
+    packet: Vec<u8>,
+}
+
+impl Looper {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the function that makes them")]
+    pub(super) fn new(
+        settings: Settings,
+        node: Node,
+        ears: Ears,
+        shared: Arc<Shared>,
+        commands: mpsc::Receiver<Command>,
+        wake: Arc<Notify>,
+        directory: Directory,
+        resolver: Resolver,
+        warnings: Vec<String>,
+    ) -> Self {
+        let hasher: KeyHasher = settings.cluster.key_hasher();
+        let mut looper = Self {
+            applier: Applier::new(Arc::clone(&shared), hasher),
+            settings,
+            node,
+            ears,
+            shared,
+            commands,
+            wake,
+            directory,
+            seeds: resolver.watch(),
+            resolver,
+            warnings,
+            seed_warnings: Vec::new(),
+            started_at: now().at,
+            leaving: None,
+            stop_at: None,
+            refreshes: Vec::new(),
+            view_at: Instant::ZERO,
+            view_stale: true,
+            packet: Vec::new(),
+        };
+        looper.take_seeds(now());
+        looper.publish_view(now());
+        looper
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// Runs until the mesh was left.
+    pub(super) async fn run(mut self) {
+        loop {
+            let moment = now();
+            let mut busy = self.receive(moment);
+            busy |= self.take_commands(moment);
+            busy |= self.take_records(moment);
+            self.take_directory();
+            if self.node.poll_timeout().is_some_and(|at| at <= moment.at) {
+                self.node.handle_timeout(moment);
+            }
+            self.take_outputs(moment);
+            self.transmit(moment).await;
+            if self.stop_at.is_some_and(|at| at <= now().at) {
+                break;
+            }
+            self.refresh_view(moment);
+            if busy {
+                // Lets the runtime look at its sockets and timers without sleeping.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            self.sleep().await;
+        }
+        self.view_stale = true;
+        self.publish_view(now());
+        self.directory.shutdown().await;
+        self.resolver.stop().await;
+    }
+
+    fn receive(&mut self, moment: Now) -> bool {
+        let mut any = false;
+        for via in [Via::Unicast, Via::Multicast] {
+            for _ in 0..RECEIVES_PER_TURN {
+                if self.ears.try_recv(via) == 0 {
+                    break;
+                }
+                self.handle(moment, via);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn handle(&mut self, moment: Now, via: Via) {
+        for (from, bytes) in self.ears.received(via) {
+            self.node.handle_datagram(moment, from, via, bytes);
+        }
+        self.take_outputs(moment);
+        self.view_stale = true;
+    }
+
+    fn take_commands(&mut self, moment: Now) -> bool {
+        let mut any = false;
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(moment, command);
+            any = true;
+        }
+        any
+    }
+
+    fn obey(&mut self, moment: Now, command: Command) {
+        match command {
+            Command::Leave(answer) => {
+                // What was published before leave is still in the queue and leaves first.
+                self.shared.queue.close();
+                self.leaving = Some(answer);
+                tracing::info!(peer = %self.settings.name, "leaving");
+            }
+            Command::Refresh(answer) => self.refreshes.push(answer),
+        }
+        self.take_records(moment);
+    }
+
+    /// Moves records from the queue into the node while the window has room. What does not fit
+    /// stays in the queue, and publishers wait when that is full.
+    fn take_records(&mut self, moment: Now) -> bool {
+        let mut taken = 0;
+        while taken < RECORDS_PER_TURN && self.node.has_room() {
+            let Some(record) = self.shared.queue.pop() else { break };
+            self.applier.publish(&mut self.node, moment, record);
+            taken += 1;
+        }
+        if self.leaving.is_some() && self.shared.queue.len() == 0 {
+            self.node.leave(moment);
+        }
+        taken > 0
+    }
+
+    fn take_directory(&mut self) {
+        while let Some((to, bytes)) = self.directory.poll_transmit() {
+            if !self.node.send_directory(to, &bytes) {
+                break;
+            }
+        }
+    }
+
+    fn take_outputs(&mut self, moment: Now) {
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Apply(arrival) => self.applier.apply(&self.node, &arrival, moment.at),
+                Output::Issued(arrival) => self.applier.issued(&self.node, &arrival, moment.at),
+                Output::Flush(reason) => self.applier.flush(reason),
+                Output::Directory(from, bytes) => self.directory.handle(from, &bytes),
+                Output::Member(event) => self.note_member(&event),
+                Output::Left(confirmed) => {
+                    self.stop_at = Some(moment.at + GOODBYE);
+                    if let Some(answer) = self.leaving.take() {
+                        // The caller may have stopped waiting.
+                        let _ = answer.send(confirmed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_member(&mut self, event: &MemberEvent) {
+        self.view_stale = true;
+        self.view_at = Instant::ZERO;
+        match event {
+            MemberEvent::Up(identity) => {
+                tracing::info!(peer = %identity.name, addr = %identity.addr, "member up");
+                self.directory.contact(identity.addr);
+            }
+            MemberEvent::Down(identity) => {
+                tracing::info!(peer = %identity.name, addr = %identity.addr, "member down");
+            }
+            MemberEvent::Left(identity) => tracing::info!(peer = %identity.name, "member left"),
+            MemberEvent::Renamed { new, .. } => {
+                tracing::info!(peer = %new.name, addr = %new.addr, "member restarted");
+                self.directory.contact(new.addr);
+            }
+            MemberEvent::Rejoined { bump } => {
+                tracing::warn!(bump, "this peer had been declared down and has rejoined");
+            }
+            MemberEvent::NameConflict { other } => {
+                let warning = format!(
+                    "another live peer at {} has this peer's name {}: give each peer its own",
+                    other.addr, other.name
+                );
+                if !self.warnings.contains(&warning) {
+                    tracing::error!("{warning}");
+                    self.warnings.push(warning);
+                }
+            }
+            MemberEvent::BootBehind { seen } => {
+                tracing::warn!(seen = seen.0, "the calendar fell back since the last start; took a higher boot");
+            }
+        }
+    }
+
+    async fn transmit(&mut self, moment: Now) {
+        while let Some(transmit) = self.node.poll_transmit(moment, &mut self.packet) {
+            self.ears.send(transmit.to, &self.packet).await;
+        }
+        self.ears.flush().await;
+        // Closing the last batch made an output.
+        self.take_outputs(moment);
+    }
+
+    fn take_seeds(&mut self, moment: Now) {
+        let seeds = self.seeds.borrow_and_update().clone();
+        self.node.set_seeds(moment, seeds.addrs);
+        self.seed_warnings = seeds.warnings;
+        self.view_stale = true;
+    }
+
+    fn refresh_view(&mut self, moment: Now) {
+        let due = self.view_stale && moment.at >= self.view_at + VIEW_EVERY;
+        if due || !self.refreshes.is_empty() {
+            self.publish_view(moment);
+            for answer in self.refreshes.drain(..) {
+                // The caller may have stopped waiting.
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    pub(super) fn publish_view(&mut self, moment: Now) {
+        let view = self.build_view(moment);
+        self.shared.view.store(Arc::new(view));
+        self.view_at = moment.at;
+        self.view_stale = false;
+    }
+
+    /// When something is due by itself.
+    fn deadline(&self) -> Option<Instant> {
+        let view = self.view_stale.then(|| self.view_at + VIEW_EVERY);
+        [self.node.poll_timeout(), view, self.stop_at].into_iter().flatten().min()
+    }
+
+    /// Sleeps until a datagram, a record, a command, a message of the directory, or the deadline.
+    async fn sleep(&mut self) {
+        // With the window full the queue is not looked at, so it must not keep the loop awake.
+        if self.node.has_room() && !self.shared.queue.prepare_sleep() {
+            self.shared.queue.awake();
+            return;
+        }
+        let wait = self.deadline().map(|at| at.saturating_since(now().at));
+        let timer = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut arrived = None;
+        let mut directory: Option<(SocketAddr, Vec<u8>)> = None;
+        let mut command = None;
+        let mut seeds_changed = false;
+        tokio::select! {
+            biased;
+            (via, got) = self.ears.recv() => arrived = got.is_ok().then_some(via),
+            () = self.wake.notified() => {}
+            Some(received) = self.commands.recv() => command = Some(received),
+            Some(message) = self.directory.next_transmit() => directory = Some(message),
+            Ok(()) = self.seeds.changed() => seeds_changed = true,
+            () = timer => {}
+        }
+        self.shared.queue.awake();
+        let moment = now();
+        if let Some(via) = arrived {
+            self.handle(moment, via);
+        }
+        if let Some((to, bytes)) = directory {
+            self.node.send_directory(to, &bytes);
+        }
+        if let Some(command) = command {
+            self.obey(moment, command);
+        }
+        if seeds_changed {
+            self.take_seeds(moment);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The one loop that owns the node.
+//!
+//! In: datagrams, records from the publish queue, commands, the passing of time. Out: datagrams,
+//! records applied to the caches, batches for watchers, and a view of the whole that anyone may
+//! read. It runs on a thread of its own, so that neither a busy application nor a blocking one
+//! delays a probe or a repair.
+//!
+//! Application threads never touch the node: they push into a bounded lock-free queue and read
+//! views that are swapped in atomically.
+
+mod apply;
+mod ears;
+mod looper;
+pub(crate) mod seeds;
+mod startup;
+mod view;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::coherence::{PublishQueue, Registry};
+use crate::mesh::{StartError, View, WatchBatch};
+
+
+pub(crate) use self::startup::Settings;
+
+/// Commands waiting for the loop. Callers wait while it is full.
+const COMMANDS_MAX: usize = 64;
+
+/// What the handle asks of the loop.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Leave the mesh and stop; the answer tells whether a peer confirmed the head.
+    Leave(oneshot::Sender<bool>),
+    /// Publish a fresh view, then answer.
+    Refresh(oneshot::Sender<()>),
+}
+
+/// What the handle and the loop share.
+pub(crate) struct Shared {
+    pub(crate) queue: Arc<PublishQueue>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) view: ArcSwap<View>,
+    pub(crate) watchers: broadcast::Sender<WatchBatch>,
+    /// The loop has ended; the view no longer changes.
+    pub(crate) stopped: AtomicBool,
+}
+
+/// A running loop.
+pub(crate) struct Running {
+    pub(crate) shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("stopped", &self.is_stopped()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // The last handle is gone: leave in the background, with nobody to tell. If the loop has
+        // ended, or commands wait that will end it, there is nothing to do.
+        let (answer, _) = oneshot::channel();
+        let _ = self.commands.try_send(Command::Leave(answer));
+    }
+}
+
+impl Running {
+    /// Binds the sockets and starts the loop on a thread of its own.
+    pub(crate) async fn start(
+        settings: Settings,
+        registry: Arc<Registry>,
+    ) -> Result<Self, StartError> {
+        let (started, is_started) = oneshot::channel();
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let thread = std::thread::Builder::new().name(format!("weft-{}", settings.name));
+        thread
+            .spawn(move || startup::thread_main(settings, registry, inbox, started))
+            .map_err(|error| StartError::Thread(error.to_string()))?;
+        let stopped = || StartError::Thread("the loop's thread ended at its start".to_owned());
+        let shared = is_started.await.map_err(|_| stopped())??;
+        Ok(Self { shared, commands })
+    }
+
+    /// Leaves, and returns whether a peer confirmed the head.
+    pub(crate) async fn leave(&self, patience: Duration) -> bool {
+        let (answer, confirmed) = oneshot::channel();
+        if self.commands.send(Command::Leave(answer)).await.is_err() {
+            return false;
+        }
+        matches!(tokio::time::timeout(patience, confirmed).await, Ok(Ok(true)))
+    }
+
+    /// Waits until the view shows everything that happened before this call.
+    pub(crate) async fn refresh(&self) {
+        let (answer, done) = oneshot::channel();
+        if self.commands.send(Command::Refresh(answer)).await.is_ok() {
+            // The loop ending in between leaves the last view, which is as fresh as it gets.
+            let _ = done.await;
+        }
+    }
+
+    /// Whether the loop has ended.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::Acquire)
+    }
+}

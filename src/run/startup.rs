@@ -1,0 +1,195 @@
+//! From settings to a running loop: sockets, identity, randomness, the thread.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use weft_proto::event::NodeConfig;
+use weft_proto::id::{Boot, ClusterName, Label, PeerName};
+use weft_proto::node::Node;
+use weft_proto::time::{Instant, Now, Wall};
+use weft_proto::wire::seal::PlainSeal;
+
+use super::ears::Ears;
+use super::looper::Looper;
+use super::seeds::{Resolver, SeedSpec};
+use super::{Command, Shared};
+use crate::coherence::{PublishQueue, Registry};
+use crate::directory::{Directory, DirectoryConfig};
+use crate::mesh::{Multicast, StartError, View};
+use crate::net::{self, MulticastError, MulticastPort, PortOptions, UdpPort};
+
+/// Everything a loop needs to know, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) cluster: ClusterName,
+    pub(crate) name: PeerName,
+    pub(crate) bind: SocketAddr,
+    pub(crate) advertise: Option<SocketAddr>,
+    pub(crate) region: Label,
+    pub(crate) zone: Label,
+    pub(crate) seeds: Vec<SeedSpec>,
+    pub(crate) multicast: Option<Multicast>,
+    pub(crate) log_bytes: usize,
+    pub(crate) queue_capacity: usize,
+    pub(crate) watch_batches: usize,
+    pub(crate) socket_buffer: usize,
+    pub(crate) packet_bytes_max: usize,
+    pub(crate) portable: bool,
+    pub(crate) facts: Vec<(String, String)>,
+}
+
+/// Both clocks, as the core wants them.
+pub(super) fn now() -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now {
+        at: Instant::from_nanos(net::monotonic_nanos()),
+        wall: Wall::from_micros(u64::try_from(wall.as_micros()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// The loop's thread: a runtime with one thread, and in it the loop.
+pub(super) fn thread_main(
+    settings: Settings,
+    registry: Arc<Registry>,
+    commands: mpsc::Receiver<Command>,
+    started: oneshot::Sender<Result<Arc<Shared>, StartError>>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // Nobody listening means the caller gave up waiting; there is nobody to tell.
+            let _ = started.send(Err(StartError::Thread(error.to_string())));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        match Looper::open(settings, registry, commands) {
+            Ok(looper) => {
+                let shared = looper.shared();
+                if started.send(Ok(Arc::clone(&shared))).is_ok() {
+                    looper.run().await;
+                }
+                shared.stopped.store(true, Ordering::Release);
+                shared.queue.close();
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+            }
+        }
+    });
+}
+
+fn random_bytes<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Joins the multicast group if one was named. What the operator got wrong is an error; what the
+/// network does not offer is a warning, and seeds must do.
+fn join_multicast(
+    settings: &Settings,
+    options: PortOptions,
+    warnings: &mut Vec<String>,
+) -> Result<Option<MulticastPort>, StartError> {
+    let Some(multicast) = &settings.multicast else { return Ok(None) };
+    let mut interfaces = multicast.interfaces.clone();
+    if interfaces.is_empty() && settings.bind.ip().is_loopback() {
+        // Packets from a loopback address never leave the host.
+        interfaces.push(settings.bind.ip().to_string());
+    }
+    match MulticastPort::join(multicast.group, &interfaces, options) {
+        Ok(port) => Ok(Some(port)),
+        Err(error @ (MulticastError::NotAGroup { .. } | MulticastError::UnknownInterface { .. })) => {
+            Err(StartError::Multicast(error.to_string()))
+        }
+        Err(error) => {
+            let warning = format!("multicast is off, seeds are used: {error}");
+            tracing::warn!("{warning}");
+            warnings.push(warning);
+            Ok(None)
+        }
+    }
+}
+
+impl Looper {
+    fn open(
+        settings: Settings,
+        registry: Arc<Registry>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<Self, StartError> {
+        let options = PortOptions {
+            recv_buffer: settings.socket_buffer,
+            send_buffer: settings.socket_buffer,
+            portable: settings.portable,
+            ..PortOptions::default()
+        };
+        let port = UdpPort::bind(settings.bind, options.clone())
+            .map_err(|error| StartError::Bind(error.to_string()))?;
+        let addr = match settings.advertise {
+            Some(addr) if addr.port() == 0 => SocketAddr::new(addr.ip(), port.local_addr().port()),
+            Some(addr) => addr,
+            None => net::advertise_for(port.local_addr())
+                .map_err(|error| StartError::Advertise(error.to_string()))?,
+        };
+        let mut warnings = Vec::new();
+        let multicast = join_multicast(&settings, options, &mut warnings)?;
+        let granted = port.buffers();
+        if granted.recv_granted < granted.recv_asked {
+            let (asked, got) = (granted.recv_asked, granted.recv_granted);
+            let warning = format!(
+                "the system granted a receive buffer of {got} of {asked} bytes: bursts beyond it \
+                 are repaired instead of received (Linux: sysctl net.core.rmem_max)"
+            );
+            tracing::info!("{warning}");
+            warnings.push(warning);
+        }
+        let start = now();
+        let mut config = NodeConfig::new(
+            settings.cluster.clone(),
+            settings.name.clone(),
+            addr,
+            Boot(start.wall.as_micros()),
+        );
+        config.region = settings.region.clone();
+        config.zone = settings.zone.clone();
+        config.sender = random_bytes()?;
+        config.seed = u64::from_le_bytes(random_bytes()?);
+        config.log_bytes = settings.log_bytes;
+        config.packet_bytes_max = settings.packet_bytes_max;
+        config.socket_buffer = u32::try_from(granted.recv_granted).unwrap_or(u32::MAX);
+        config.multicast = multicast.is_some();
+        let node = Node::new(config, Box::new(PlainSeal), start);
+
+        let wake = Arc::new(Notify::new());
+        let waker = Arc::clone(&wake);
+        let queue = Arc::new(PublishQueue::new(
+            settings.queue_capacity,
+            Box::new(move || waker.notify_one()),
+        ));
+        let (watchers, _) = broadcast::channel(settings.watch_batches);
+        let shared = Arc::new(Shared {
+            queue,
+            registry,
+            view: ArcSwap::from_pointee(View::default()),
+            watchers,
+            stopped: AtomicBool::new(false),
+        });
+        let directory = Directory::start(DirectoryConfig {
+            node_id: settings.name.to_string(),
+            boot: start.wall.as_micros(),
+            addr,
+            cluster: settings.cluster.to_string(),
+            facts: settings.facts.clone(),
+        })
+        .map_err(|error| StartError::Facts(error.to_string()))?;
+        let resolver = Resolver::start(settings.seeds.clone());
+        let ears = Ears::new(port, multicast);
+        Ok(Self::new(settings, node, ears, shared, commands, wake, directory, resolver, warnings))
+    }
+}
