@@ -59,9 +59,10 @@ pub const TREE_LEVELS_MAX: u8 = 4;
 pub const RELAY_QUEUE_MAX: usize = 4_096;
 
 /// Bytes in flight to the slowest receiver before the window has learnt anything.
-pub const WINDOW_BYTES_START: usize = 256 * 1024;
-/// The window never shrinks below this: some tens of packets, enough to notice recovery.
-pub const WINDOW_BYTES_MIN: usize = 64 * 1024;
+pub const WINDOW_BYTES_START: usize = 512 * 1024;
+/// The window never shrinks below this: at a few thousand records a second, sent one by one, it
+/// lasts until a silent receiver is left behind, so that its death holds up nobody.
+pub const WINDOW_BYTES_MIN: usize = 256 * 1024;
 /// The window never grows beyond this: more only adds delay.
 pub const WINDOW_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A receiver that makes no progress for this long is left to pull.

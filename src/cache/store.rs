@@ -37,11 +37,7 @@ impl<V: Clone + Send + Sync + 'static> Store<V> {
         let count = 1 << wanted.ilog2();
         let shard_capacity = capacity / count;
         let shard = || CachePadded::new(Mutex::new(Shard::new(shard_capacity)));
-        Self {
-            fence: Fence::new(),
-            shards: (0..count).map(|_| shard()).collect(),
-            shard_capacity,
-        }
+        Self { fence: Fence::new(), shards: (0..count).map(|_| shard()).collect(), shard_capacity }
     }
 
     /// The value of a key.

@@ -325,7 +325,10 @@ async fn an_error_goes_to_its_caller_and_the_next_one_loads() {
     begun(&mut first).await;
     settle().await;
     first.end.send(Err("no")).unwrap();
-    assert_eq!(timeout(PATIENCE, first.caller).await.unwrap().unwrap(), Err(LoadError::Loader("no")));
+    assert_eq!(
+        timeout(PATIENCE, first.caller).await.unwrap().unwrap(),
+        Err(LoadError::Loader("no"))
+    );
     begun(&mut second).await;
     second.end.send(Ok(2)).unwrap();
     assert_eq!(timeout(PATIENCE, second.caller).await.unwrap().unwrap(), Ok(2));

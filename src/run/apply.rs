@@ -9,12 +9,13 @@ use std::sync::Arc;
 use weft_proto::event::{Arrival, FlushReason};
 use weft_proto::id::{KeyHasher, PeerId};
 use weft_proto::node::Node;
-use weft_proto::time::{Instant, Now};
+use weft_proto::time::Now;
 use weft_proto::wire::batch::{RecordKind, Records};
 
 use super::Shared;
 use crate::coherence::Outgoing;
 use crate::mesh::{AppliedBatch, AppliedRun, WatchBatch};
+use crate::net::monotonic_nanos;
 
 /// Names of origins that are remembered; beyond it they are looked up again.
 const NAMES_MAX: usize = 4_096;
@@ -39,7 +40,7 @@ impl Applier {
     }
 
     /// Applies records of another peer.
-    pub(super) fn apply(&mut self, node: &Node, arrival: &Arrival, at: Instant) {
+    pub(super) fn apply(&mut self, node: &Node, arrival: &Arrival) {
         let registry = &self.shared.registry;
         let (hasher, hashes) = (&self.hasher, &mut self.hashes);
         arrival.body.for_each_run(|name, kind, records| {
@@ -53,12 +54,12 @@ impl Applier {
                 RecordKind::Namespace => cache.clear(),
             }
         });
-        self.tell(node, arrival, at, false);
+        self.tell(node, arrival, false);
     }
 
     /// Own records were numbered: only watchers care.
-    pub(super) fn issued(&mut self, node: &Node, arrival: &Arrival, at: Instant) {
-        self.tell(node, arrival, at, true);
+    pub(super) fn issued(&mut self, node: &Node, arrival: &Arrival) {
+        self.tell(node, arrival, true);
     }
 
     /// Drops everything cached before now.
@@ -76,7 +77,7 @@ impl Applier {
         let _ = self.shared.watchers.send(WatchBatch::Flushed { reason });
     }
 
-    fn tell(&mut self, node: &Node, arrival: &Arrival, at: Instant, local: bool) {
+    fn tell(&mut self, node: &Node, arrival: &Arrival, local: bool) {
         if self.shared.watchers.receiver_count() == 0 {
             return;
         }
@@ -99,7 +100,8 @@ impl Applier {
             peer: arrival.origin.peer.0,
             boot: arrival.origin.boot.0,
             first_seq: arrival.first.0,
-            applied_at: at.as_nanos(),
+            // Read here and not at the start of the turn, which may be milliseconds ago.
+            applied_at: monotonic_nanos(),
             local,
             runs,
             hashes,

@@ -195,8 +195,8 @@ impl Looper {
     fn take_outputs(&mut self, moment: Now) {
         while let Some(output) = self.node.poll_output() {
             match output {
-                Output::Apply(arrival) => self.applier.apply(&self.node, &arrival, moment.at),
-                Output::Issued(arrival) => self.applier.issued(&self.node, &arrival, moment.at),
+                Output::Apply(arrival) => self.applier.apply(&self.node, &arrival),
+                Output::Issued(arrival) => self.applier.issued(&self.node, &arrival),
                 Output::Flush(reason) => self.applier.flush(reason),
                 Output::Directory(from, bytes) => self.directory.handle(from, &bytes),
                 Output::Member(event) => self.note_member(&event),
@@ -241,7 +241,10 @@ impl Looper {
                 }
             }
             MemberEvent::BootBehind { seen } => {
-                tracing::warn!(seen = seen.0, "the calendar fell back since the last start; took a higher boot");
+                tracing::warn!(
+                    seen = seen.0,
+                    "the calendar fell back since the last start; took a higher boot"
+                );
             }
         }
     }

@@ -25,7 +25,6 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::coherence::{PublishQueue, Registry};
 use crate::mesh::{StartError, View, WatchBatch};
 
-
 pub(crate) use self::startup::Settings;
 
 /// Commands waiting for the loop. Callers wait while it is full.

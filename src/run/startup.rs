@@ -105,9 +105,9 @@ fn join_multicast(
     }
     match MulticastPort::join(multicast.group, &interfaces, options) {
         Ok(port) => Ok(Some(port)),
-        Err(error @ (MulticastError::NotAGroup { .. } | MulticastError::UnknownInterface { .. })) => {
-            Err(StartError::Multicast(error.to_string()))
-        }
+        Err(
+            error @ (MulticastError::NotAGroup { .. } | MulticastError::UnknownInterface { .. }),
+        ) => Err(StartError::Multicast(error.to_string())),
         Err(error) => {
             let warning = format!("multicast is off, seeds are used: {error}");
             tracing::warn!("{warning}");

@@ -5,9 +5,7 @@ use weft_proto::member::{Identity, MemberState as State};
 use weft_proto::time::Now;
 
 use super::looper::Looper;
-use crate::mesh::{
-    Member, MemberState, Metrics, SocketStatus, Status, StreamStatus, View,
-};
+use crate::mesh::{Member, MemberState, Metrics, SocketStatus, Status, StreamStatus, View};
 use crate::net::Counters;
 
 /// Streams listed in a view, by size of their head; a mesh of many restarts has more.
@@ -117,7 +115,8 @@ impl Looper {
 
     fn metrics(&self) -> Metrics {
         let stats = self.node.stats();
-        let ports = [Some(self.ears.port.counters()), self.ears.multicast.as_ref().map(|m| m.counters())];
+        let ports =
+            [Some(self.ears.port.counters()), self.ears.multicast.as_ref().map(|m| m.counters())];
         let sum = |field: fn(&Counters) -> u64| ports.iter().flatten().map(field).sum();
         let (outstanding, window, lagging) = self.node.flow();
         let (log, log_max) = self.node.log_bytes();

@@ -17,6 +17,9 @@ use crate::task::{Task, Wire};
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a member looks whether all are there.
 const JOIN_CHECK: Duration = Duration::from_millis(10);
+/// Room in the cache for each key: with room for just all of them, a cache that spreads its room
+/// over shards would have to evict some.
+const ROOM_PER_KEY: usize = 2;
 /// Batches that may wait for the thread that writes the journal. The most that a mesh keeps of
 /// what a paced run can bring in one second on a stopped thread; at full speed, seconds.
 const WATCH_BATCHES: usize = 65_536;
@@ -56,7 +59,10 @@ impl App {
     }
 
     fn with(task: &Task, keys: &[Key], mesh: Mesh, runtime: Runtime) -> anyhow::Result<Self> {
-        let cache = mesh.cache_builder::<u64>(NAMESPACE).capacity(task.records.max(1)).build()?;
+        let cache = mesh
+            .cache_builder::<u64>(NAMESPACE)
+            .capacity(task.records.max(1) * ROOM_PER_KEY)
+            .build()?;
         for (value, key) in (0..).zip(keys) {
             if !cache.reserve(key).fill(value) {
                 bail!("the cache refused a fill");
@@ -163,6 +169,7 @@ impl Receiver for MeshReceiver {
                         bail!("the cache was flushed: {reason}")
                     }
                     Some(WatchBatch::Lagged(missed)) => bail!("the watch missed {missed} batches"),
+                    Some(_) => bail!("the watch tells something unknown"),
                     None => bail!("the mesh ended"),
                 }
             }

@@ -97,9 +97,6 @@ impl Node {
                 let own = self.streams.own();
                 if ack.boot == own.boot {
                     self.spread.window.ack(from.origin.peer, ack.applied, ack.buffer, now.at);
-                    if ack.highest > ack.applied {
-                        self.spread.window.shrink(Seq(ack.applied.0.saturating_add(1)));
-                    }
                 }
                 Ok(())
             }

@@ -22,11 +22,11 @@ use linux as system;
 #[cfg(not(target_os = "linux"))]
 use portable as system;
 
+pub(crate) use system::monotonic_nanos;
 pub(super) use system::{
     BUFFER_BOOKKEEPING, carries_multicast, forbid_fragments, force_recv_buffer, force_send_buffer,
     kernel_drops, only_joined_groups,
 };
-pub(crate) use system::monotonic_nanos;
 
 #[cfg(all(test, target_os = "linux"))]
 pub(super) use linux::refuse_splitting;
