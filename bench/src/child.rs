@@ -23,6 +23,8 @@ use crate::{report, sys};
 
 /// Exit code of a child whose coordinator is gone; nobody reads it.
 const ORPHANED: i32 = 3;
+/// Orders that may wait: a child gets two in its life.
+const ORDERS_MAX: usize = 2;
 
 /// Does the task. Errors are told to the coordinator too.
 ///
@@ -49,7 +51,7 @@ pub(crate) fn say(event: &Event) {
 }
 
 fn listen() -> Channel<Order> {
-    let (sender, orders) = mpsc::channel();
+    let (sender, orders) = mpsc::sync_channel(ORDERS_MAX);
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
             let Ok(line) = line else { break };

@@ -7,7 +7,7 @@
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ use crate::task::{ChildReport, Event, Order, Role, Task};
 
 /// The hidden subcommand that makes this program a child.
 pub(crate) const CHILD_COMMAND: &str = "child";
+/// Events that may wait for the coordinator: each child says four things in its life; more than
+/// this makes its reader wait, which nothing measured depends on.
+const EVENTS_MAX: usize = 64;
 /// How often a wait looks whether the user wants to stop.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 /// From the end of stdin to the kill: a child that still writes its journal gets this long.
@@ -100,7 +103,7 @@ impl Fleet {
     /// # Errors
     /// When a process can't be started.
     pub(crate) fn start(tasks: &[Task]) -> anyhow::Result<Self> {
-        let (sender, events) = mpsc::channel();
+        let (sender, events) = mpsc::sync_channel(EVENTS_MAX);
         let peers = tasks.iter().map(|task| start_peer(task, &sender)).collect::<Result<_, _>>()?;
         Ok(Self { peers, events })
     }
@@ -195,7 +198,7 @@ impl Drop for Fleet {
     }
 }
 
-fn start_peer(task: &Task, sender: &Sender<(usize, Event)>) -> anyhow::Result<Peer> {
+fn start_peer(task: &Task, sender: &SyncSender<(usize, Event)>) -> anyhow::Result<Peer> {
     let text = serde_json::to_string(task)?;
     let mut process = Process::start(&mut own_command(&[CHILD_COMMAND, &text])?)?;
     let (stdin, stdout) = process.take_pipes()?;

@@ -128,6 +128,15 @@ fn only_the_first_push_wakes_a_sleeping_loop() {
     assert_eq!(rings(), 1, "something else had woken it");
 }
 
+/// A consumer that has failed must not leave its producers waiting.
+struct CloseAtEnd<'a>(&'a PublishQueue);
+
+impl Drop for CloseAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Producers push in bursts, so that the consumer falls asleep between them; every record must
 /// come, from each producer in order.
 fn nothing_is_lost(capacity: usize, producers: u64, each: u64, burst: u64) -> usize {
@@ -148,6 +157,7 @@ fn nothing_is_lost(capacity: usize, producers: u64, each: u64, burst: u64) -> us
             });
         }
         scope.spawn(|| {
+            let _end = CloseAtEnd(&queue);
             let mut next = vec![0; usize::try_from(producers).unwrap()];
             while next.iter().sum::<u64>() < producers * each {
                 let count = drain(&queue, 64, |record| {

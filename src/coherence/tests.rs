@@ -337,6 +337,18 @@ async fn an_error_goes_to_its_caller_and_the_next_one_loads() {
 }
 
 #[tokio::test]
+async fn a_turn_begins_with_another_look() {
+    let cache = Bench::standalone().cache("users");
+    let (mut first, second) = (hold(&cache), hold(&cache));
+    begun(&mut first).await;
+    settle().await;
+    assert!(cache.reserve("ann").fill(7));
+    first.caller.abort();
+    assert_eq!(came(second).await, Ok(7), "its loader is not needed");
+    assert_eq!(cache.flights(), 0);
+}
+
+#[tokio::test]
 async fn a_panic_does_not_wedge_the_key() {
     let cache = Bench::standalone().cache("users");
     let (mut first, mut second) = (hold(&cache), hold(&cache));

@@ -13,6 +13,10 @@ use crate::time::Instant;
 /// Marks kept of what was issued; older ones are merged away. A window of full packets has 3,000.
 const MARKS_MAX: usize = 16_384;
 
+/// Half of a receiver's socket buffer is taken to be at least this: a few dozen packets. A smaller
+/// one loses some, and they are repaired.
+const BUFFER_BYTES_MIN: u64 = 32 * 1024;
+
 #[derive(Clone, Copy, Debug)]
 struct Receiver {
     acked: Seq,
@@ -112,7 +116,7 @@ impl Window {
         let bytes = up_to.checked_sub(1).and_then(|at| self.marks.get(at)).map(|&(_, b)| b);
         let was_full = self.room() == 0;
         let Some(receiver) = self.receivers.get_mut(&peer) else { return };
-        receiver.buffer_bytes = (u64::from(buffer) / 2).max(WINDOW_BYTES_MIN as u64);
+        receiver.buffer_bytes = (u64::from(buffer) / 2).max(BUFFER_BYTES_MIN);
         if applied > receiver.acked {
             let bytes = bytes.unwrap_or(receiver.acked_bytes).max(receiver.acked_bytes);
             (receiver.acked, receiver.acked_bytes) = (applied, bytes);
