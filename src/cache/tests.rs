@@ -112,7 +112,7 @@ fn a_store_never_exceeds_its_capacity() {
 #[test]
 fn a_value_may_use_the_store_as_it_is_dropped() {
     #[derive(Clone)]
-    struct Nosy(Arc<Store<Nosy>>);
+    struct Nosy(Arc<Store<Self>>);
     impl Drop for Nosy {
         fn drop(&mut self) {
             self.0.len();
@@ -213,8 +213,8 @@ fn agrees_with_the_model(steps: &[Step]) {
                 model.invalidate(None);
             }
         }
-        for number in 0..HASHES.len() {
-            let found = store.peek(HASHES[number], &key(number));
+        for (number, &hash) in HASHES.iter().enumerate() {
+            let found = store.peek(hash, &key(number));
             assert_eq!(found, model.entries.get(&number).copied(), "key {number} after {step:?}");
         }
         assert_eq!(store.len(), model.entries.len());

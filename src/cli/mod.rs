@@ -84,17 +84,35 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are answers, on stdout and with 0; a closed pipe is no failure.
-            let code = error.exit_code();
-            drop(error.print());
-            return exit::code(u8::try_from(code).unwrap_or(exit::USAGE));
-        }
+        Err(error) => return refuse(&error),
     };
     match run(cli.command) {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
+}
+
+/// Help and version are answers, on stdout and with 0; a mistake is one line, as all failures are.
+fn refuse(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if error.use_stderr() && error.kind() != DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::new(exit::USAGE, one_line(&error.render().to_string())).report();
+    }
+    // A closed pipe is no failure.
+    drop(error.print());
+    exit::code(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE))
+}
+
+/// What clap says in paragraphs, without the usage that `--help` shows too.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    let rest = |part: &&str| !part.starts_with("Usage:") && !part.starts_with("For more info");
+    for part in text.lines().map(str::trim).take_while(rest).filter(|part| !part.is_empty()) {
+        let separator = if part.starts_with("tip: ") { "; " } else { " " };
+        line.push_str(if line.is_empty() { "" } else { separator });
+        line.push_str(part.strip_prefix("error: ").unwrap_or(part));
+    }
+    line + "; see --help"
 }
 
 fn run(command: Command) -> Result<ExitCode, Failure> {

@@ -178,11 +178,13 @@ impl MulticastPort {
     }
 
     /// Socket buffers as asked for and as granted.
+    #[cfg(test)]
     pub(crate) const fn buffers(&self) -> Buffers {
         self.port.buffers()
     }
 
     /// As [`UdpPort::kernel_drops`].
+    #[cfg(test)]
     pub(crate) fn kernel_drops(&self) -> u64 {
         self.port.kernel_drops()
     }
@@ -205,7 +207,7 @@ const SCOPE_MASK: u16 = 0x000f;
 const SCOPE_LINK_LOCAL: u16 = 2;
 
 fn join_on(port: &UdpPort, group: IpAddr, index: u32) -> io::Result<()> {
-    let socket = SockRef::from(&port.socket);
+    let socket = SockRef::from(port.socket.get_ref());
     match group {
         IpAddr::V4(v4) => {
             socket.join_multicast_v4_n(&v4, &socket2::InterfaceIndexOrAddress::Index(index))

@@ -14,10 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::Interest,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     counters::{SendErrorKind, SendErrors, Volume},
@@ -36,6 +33,9 @@ const SPLIT_BYTES_MAX: usize = 65_000;
 /// How long to wait for a full send buffer by default. A gigabit link drains 600 KB in that time;
 /// what still finds no room then is better repaired later than waited for now.
 pub(crate) const SEND_PATIENCE: Duration = Duration::from_millis(5);
+
+/// How long to wait before a full send buffer is tried again: the timer's own step.
+const SEND_PAUSE: Duration = Duration::from_millis(1);
 
 /// What became of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,7 +56,8 @@ impl UdpPort {
     /// Sends `segments`, cut into datagrams of `segment_size` bytes (the last may be shorter), to
     /// each destination, as far as it goes without waiting. Nothing is sent for no bytes; a size
     /// of 0, or one above the length, means one datagram.
-    pub(crate) fn send_fan(
+    #[cfg(test)]
+    pub(super) fn send_fan(
         &self,
         dests: &[SocketAddr],
         segments: &[u8],
@@ -79,9 +80,10 @@ impl UdpPort {
         let mut deadline = None;
         while !self.drive(&run, &mut progress) {
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
-            if !matches!(timeout_at(deadline, self.socket.writable()).await, Ok(Ok(()))) {
+            if Instant::now() >= deadline {
                 break;
             }
+            sleep(SEND_PAUSE).await;
         }
         self.conclude(&run, progress)
     }
@@ -152,19 +154,8 @@ impl UdpPort {
 
     /// One system call with the messages from `at` on.
     fn offer(&self, plan: &Plan<'_>, at: Cursor) -> io::Result<usize> {
-        let send = || {
-            self.tally.send_call();
-            self.path.send(&self.socket, plan.messages(at))
-        };
-        match send() {
-            // Once more through tokio, which must know that the buffer is full before it can tell
-            // when there is room. Not at once through tokio: it refuses on a socket of which it
-            // has not heard yet.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.socket.try_io(Interest::WRITABLE, send)
-            }
-            done => done,
-        }
+        self.tally.send_call();
+        self.path.send(self.socket.get_ref(), plan.messages(at))
     }
 }
 

@@ -178,7 +178,7 @@ fn a_kernel_that_refuses_to_split_is_asked_once() {
     on_both_paths(|options| async move {
         let from = bind("127.0.0.1:0", &options);
         let to: Vec<UdpPort> = (0..3).map(|_| bind("127.0.0.1:0", &options)).collect();
-        sys::refuse_splitting(&from.socket).expect("an option set");
+        sys::refuse_splitting(from.socket.get_ref()).expect("an option set");
         round_trip(&from, &to, &pattern(800 * 20 + 1), 800).await;
         assert!(!from.capabilities().splits);
         let before = from.counters().calls_out;

@@ -3,13 +3,15 @@
 //! In: an address and options. Out: datagrams in the caller's [`RecvArena`]. Readiness is tokio's;
 //! the system calls never block.
 
+#[cfg(test)]
+use std::sync::atomic::Ordering::Relaxed;
 use std::{
     io,
-    net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    net::{SocketAddr, UdpSocket},
+    sync::atomic::AtomicBool,
 };
 
-use tokio::{io::Interest, net::UdpSocket};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     arena::RecvArena,
@@ -22,21 +24,24 @@ use super::{
 /// as a burst of sends to dead addresses could leave behind between two looks at the socket.
 const PASSED_OVER_MAX: usize = 64;
 
-/// What the socket's path can do, for status and reports.
+/// What the socket's path can do.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Capabilities {
+pub(super) struct Capabilities {
     /// Many datagrams per system call.
-    pub(crate) batches: bool,
+    pub(super) batches: bool,
     /// The kernel splits a run into datagrams (GSO).
-    pub(crate) splits: bool,
+    pub(super) splits: bool,
     /// The kernel joins received datagrams (GRO).
-    pub(crate) joins: bool,
+    pub(super) joins: bool,
 }
 
 /// A bound UDP socket. Datagrams are never fragmented, and groups joined by others don't arrive.
 #[derive(Debug)]
 pub(crate) struct UdpPort {
-    pub(super) socket: UdpSocket,
+    /// Watched for reading only: interest in writing would wake the loop each time a receiver of
+    /// ours makes room in the send buffer, once for every packet.
+    pub(super) socket: AsyncFd<UdpSocket>,
     pub(super) path: sys::Path,
     /// Whether the kernel may be asked to split. Cleared for good when it turns out that it can't;
     /// relaxed, as reading an old value only asks once more.
@@ -67,9 +72,10 @@ impl UdpPort {
     ) -> Result<Self, BindError> {
         let (socket, buffers) = bind::open(addr, options, shared)?;
         let set_up = |socket: socket2::Socket| {
-            let socket = UdpSocket::from_std(socket.into())?;
+            let socket: UdpSocket = socket.into();
             let path = sys::Path::open(&socket, options.portable)?;
             let local = socket.local_addr()?;
+            let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
             let may_split = AtomicBool::new(path.splits());
             Ok(Self { socket, path, may_split, tally: Tally::default(), local, buffers })
         };
@@ -89,7 +95,7 @@ impl UdpPort {
     /// Datagrams the kernel dropped for want of receive buffer (or for a bad checksum) since the
     /// port was opened; 0 on a system that doesn't tell. One system call.
     pub(crate) fn kernel_drops(&self) -> u64 {
-        sys::kernel_drops(&self.socket).unwrap_or(0)
+        sys::kernel_drops(self.socket.get_ref()).unwrap_or(0)
     }
 
     /// A copy of the counters.
@@ -98,7 +104,8 @@ impl UdpPort {
     }
 
     /// What the path in use can do.
-    pub(crate) fn capabilities(&self) -> Capabilities {
+    #[cfg(test)]
+    pub(super) fn capabilities(&self) -> Capabilities {
         Capabilities {
             batches: self.path.is_batched(),
             splits: self.may_split.load(Relaxed),
@@ -115,7 +122,8 @@ impl UdpPort {
     /// (a destination refused one) are counted and passed over.
     pub(crate) async fn recv(&self, arena: &mut RecvArena) -> io::Result<usize> {
         loop {
-            self.socket.readable().await?;
+            // The guard is dropped: readiness stays until a receive finds nothing.
+            let _ = self.socket.readable().await?;
             match self.try_recv(arena) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => return received,
@@ -152,8 +160,8 @@ impl UdpPort {
         // A batch that came back short has emptied the socket. Saying "would block" then tells
         // tokio so, and saves the call that would find nothing: a datagram that arrives meanwhile
         // is a new event for the poller, which this does not take away.
-        let noted = self.socket.try_io(Interest::READABLE, || {
-            let sys::Taken { messages, calls, is_drained } = self.path.recv(&self.socket, arena);
+        let noted = self.socket.try_io(Interest::READABLE, |socket| {
+            let sys::Taken { messages, calls, is_drained } = self.path.recv(socket, arena);
             self.tally.recv_calls(calls);
             match messages {
                 Ok(count) => taken = Some(count),

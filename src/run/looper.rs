@@ -99,9 +99,9 @@ impl Looper {
     pub(super) async fn run(mut self) {
         loop {
             let moment = now();
-            let mut busy = self.receive(moment);
-            busy |= self.take_commands(moment);
-            busy |= self.take_records(moment);
+            self.receive(moment);
+            self.take_commands(moment);
+            self.take_records(moment);
             self.take_directory();
             if self.node.poll_timeout().is_some_and(|at| at <= moment.at) {
                 self.node.handle_timeout(moment);
@@ -112,11 +112,6 @@ impl Looper {
                 break;
             }
             self.refresh_view(moment);
-            if busy {
-                // Lets the runtime look at its sockets and timers without sleeping.
-                tokio::task::yield_now().await;
-                continue;
-            }
             self.sleep().await;
         }
         self.view_stale = true;
@@ -125,18 +120,15 @@ impl Looper {
         self.resolver.stop().await;
     }
 
-    fn receive(&mut self, moment: Now) -> bool {
-        let mut any = false;
+    fn receive(&mut self, moment: Now) {
         for via in [Via::Unicast, Via::Multicast] {
             for _ in 0..RECEIVES_PER_TURN {
                 if self.ears.try_recv(via) == 0 {
                     break;
                 }
                 self.handle(moment, via);
-                any = true;
             }
         }
-        any
     }
 
     fn handle(&mut self, moment: Now, via: Via) {
@@ -147,13 +139,10 @@ impl Looper {
         self.view_stale = true;
     }
 
-    fn take_commands(&mut self, moment: Now) -> bool {
-        let mut any = false;
+    fn take_commands(&mut self, moment: Now) {
         while let Ok(command) = self.commands.try_recv() {
             self.obey(moment, command);
-            any = true;
         }
-        any
     }
 
     fn obey(&mut self, moment: Now, command: Command) {
@@ -171,17 +160,16 @@ impl Looper {
 
     /// Moves records from the queue into the node while the window has room. What does not fit
     /// stays in the queue, and publishers wait when that is full.
-    fn take_records(&mut self, moment: Now) -> bool {
+    fn take_records(&mut self, moment: Now) {
         let mut taken = 0;
         while taken < RECORDS_PER_TURN && self.node.has_room() {
             let Some(record) = self.shared.queue.pop() else { break };
             self.applier.publish(&mut self.node, moment, record);
             taken += 1;
         }
-        if self.leaving.is_some() && self.shared.queue.len() == 0 {
+        if self.leaving.is_some() && self.shared.queue.in_use() == 0 {
             self.node.leave(moment);
         }
-        taken > 0
     }
 
     fn take_directory(&mut self) {
@@ -293,7 +281,8 @@ impl Looper {
     async fn sleep(&mut self) {
         // With the window full the queue is not looked at, so it must not keep the loop awake.
         if self.node.has_room() && !self.shared.queue.prepare_sleep() {
-            self.shared.queue.awake();
+            // There is more to publish. The runtime looks at its sockets and timers meanwhile.
+            tokio::task::yield_now().await;
             return;
         }
         let wait = self.deadline().map(|at| at.saturating_since(now().at));

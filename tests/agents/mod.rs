@@ -1,8 +1,8 @@
 //! Real `weft agent` processes, on this machine's loopback or on hosts of a [`crate::netns`] net.
 //!
 //! In: a binary and flags. Out: an [`Agent`] that says where it listens, answers status and members,
-//! and can be stopped, continued and killed. It is killed when dropped. Addresses are read from what
-//! the agent prints on stderr (`mesh listening on ADDR`, `http listening on ADDR`), so every agent can
+//! and can be stopped, continued and killed. It is killed when dropped. Addresses are read from the
+//! line the agent logs when it has started (`peer started … addr=ADDR http=ADDR`), so every agent can
 //! ask for port 0 and tests run side by side.
 
 #![expect(dead_code, reason = "a toolbox: each test binary uses a part of it")]
@@ -25,6 +25,8 @@ const START_WAIT: Duration = Duration::from_secs(20);
 const HTTP_WAIT: Duration = Duration::from_secs(5);
 /// The last lines of an agent's log are shown when a test fails.
 const LOG_LINES_MAX: usize = 200;
+/// What an agent logs once it listens everywhere.
+const STARTED: &str = " peer started ";
 /// Status of a mesh of twenty is some 10 kB.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
@@ -56,7 +58,18 @@ impl AgentSpec {
         self
     }
 
-    fn command(&self) -> Command {
+    /// The same with another value of a flag, which is added when it was not given.
+    #[must_use]
+    pub(crate) fn with(mut self, flag: &str, value: impl ToString) -> Self {
+        match self.args.iter().position(|arg| arg == flag) {
+            Some(at) if at + 1 < self.args.len() => self.args[at + 1] = value.to_string(),
+            _ => self.args.extend([flag.to_owned(), value.to_string()]),
+        }
+        self
+    }
+
+    /// The command that runs the agent, its stderr piped.
+    pub(crate) fn command(&self) -> Command {
         let mut command = match &self.namespace {
             Some(namespace) => {
                 let mut ip = Command::new("ip");
@@ -180,6 +193,23 @@ impl Agent {
         json(&self.request("POST", "/v1/invalidate", &body)?)
     }
 
+    /// The sum of all samples of a metric whose line begins with `prefix`: a name, or a name and
+    /// its labels.
+    pub(crate) fn metric(&self, prefix: &str) -> io::Result<f64> {
+        let body = self.get("/metrics")?;
+        let rest = |line: &'_ str| line.strip_prefix(prefix).map(str::to_owned);
+        let values: Vec<f64> = body
+            .lines()
+            .filter_map(rest)
+            .filter(|rest| rest.starts_with(['{', ' ']))
+            .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
+            .collect();
+        if values.is_empty() {
+            return Err(invalid(format!("no metric {prefix}")));
+        }
+        Ok(values.iter().sum())
+    }
+
     /// The body of a GET that succeeded.
     pub(crate) fn get(&self, path: &str) -> io::Result<String> {
         self.request("GET", path, "")
@@ -272,7 +302,7 @@ impl Drop for Agent {
 }
 
 /// How often a condition is looked at: the admin interface answers in well under a millisecond.
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `done`; looks at it every 20 ms.
 ///
@@ -291,8 +321,10 @@ fn follow(stderr: ChildStderr, log: &(Mutex<Log>, Condvar)) {
     let (state, changed) = log;
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         let mut log = state.lock().expect("no panic under the lock");
-        log.mesh = log.mesh.or_else(|| address_after(&line, "mesh listening on "));
-        log.http = log.http.or_else(|| address_after(&line, "http listening on "));
+        if line.contains(STARTED) {
+            log.mesh = log.mesh.or_else(|| address_after(&line, " addr="));
+            log.http = log.http.or_else(|| address_after(&line, " http="));
+        }
         if log.tail.len() == LOG_LINES_MAX {
             log.tail.pop_front();
         }
@@ -303,8 +335,10 @@ fn follow(stderr: ChildStderr, log: &(Mutex<Log>, Condvar)) {
     changed.notify_all();
 }
 
-fn address_after(line: &str, words: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once(words)?;
+/// The address in a field of a log line; text may stand in quotes.
+fn address_after(line: &str, field: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(field)?;
+    let rest = rest.trim_start_matches('"');
     let end = rest.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]%".contains(c)));
     rest[..end.unwrap_or(rest.len())].parse().ok()
 }

@@ -3,6 +3,7 @@
 //! In: a task. Out: an [`App`]: a mesh handle with a filled cache, alone (beside the clients of
 //! other systems) or as a member of the mesh that is measured.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -20,8 +21,12 @@ const JOIN_CHECK: Duration = Duration::from_millis(10);
 /// Room in the cache for each key: with room for just all of them, a cache that spreads its room
 /// over shards would have to evict some.
 const ROOM_PER_KEY: usize = 2;
-/// Batches that may wait for the thread that writes the journal. The most that a mesh keeps of
-/// what a paced run can bring in one second on a stopped thread; at full speed, seconds.
+/// How often the journal is written. The mesh's own thread has removed the keys and taken the time
+/// by then; to wake a second thread for each packet would be work that no application has, on the
+/// cores that are being measured. The other clients need no such thread.
+const JOURNAL_EVERY: Duration = Duration::from_millis(10);
+/// Batches that may wait for the journal: a record each, as when paced, it is seconds at any pace
+/// that a packet per record can keep.
 const WATCH_BATCHES: usize = 65_536;
 
 /// An application: a mesh handle and a cache that holds every key.
@@ -154,23 +159,15 @@ impl Receiver for MeshReceiver {
     fn run(&mut self, applied: &mut Applied, stop: &Stop) -> anyhow::Result<()> {
         let watch = &mut self.watch;
         self.app.runtime.block_on(async {
-            let mut stopped = std::pin::pin!(stop.wait());
+            let mut stopped = pin!(stop.wait());
             loop {
-                let batch = tokio::select! {
-                    biased;
-                    batch = watch.next_batch() => batch,
+                // Takes what is there, then sleeps: the batches carry their own times.
+                while let Some(batch) = ready(watch.next_batch()).await {
+                    note(batch, applied)?;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(JOURNAL_EVERY) => {}
                     () = &mut stopped => return Ok(()),
-                };
-                match batch {
-                    Some(WatchBatch::Applied(batch)) => {
-                        applied.note(&batch.hashes, batch.applied_at);
-                    }
-                    Some(WatchBatch::Flushed { reason }) => {
-                        bail!("the cache was flushed: {reason}")
-                    }
-                    Some(WatchBatch::Lagged(missed)) => bail!("the watch missed {missed} batches"),
-                    Some(_) => bail!("the watch tells something unknown"),
-                    None => bail!("the mesh ended"),
                 }
             }
         })
@@ -179,4 +176,24 @@ impl Receiver for MeshReceiver {
     fn left(&self) -> usize {
         self.app.cache.len()
     }
+}
+
+/// What `future` has to give at once, if anything.
+async fn ready<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        value = future => Some(value),
+        () = std::future::ready(()) => None,
+    }
+}
+
+fn note(batch: Option<WatchBatch>, applied: &mut Applied) -> anyhow::Result<()> {
+    match batch {
+        Some(WatchBatch::Applied(batch)) => applied.note(&batch.hashes, batch.applied_at),
+        Some(WatchBatch::Flushed { reason }) => bail!("the cache was flushed: {reason}"),
+        Some(WatchBatch::Lagged(missed)) => bail!("the watch missed {missed} batches"),
+        Some(_) => bail!("the watch tells something unknown"),
+        None => bail!("the mesh ended"),
+    }
+    Ok(())
 }

@@ -209,7 +209,7 @@ impl BatchBuilder {
     }
 }
 
-/// The compressed bytes, if they are at least a tenth fewer.
+/// The compressed bytes, if they are at least a tenth fewer (W-13).
 fn compress(archive: &BodyBuffer) -> Option<BodyBuffer> {
     if archive.len() < COMPRESS_BYTES_MIN {
         return None;

@@ -278,7 +278,7 @@ impl BatchHead {
     }
 }
 
-/// Which part of a large batch a fragment is.
+/// Which part of a large batch a fragment is (W-13).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     /// From zero.

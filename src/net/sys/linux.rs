@@ -11,7 +11,7 @@ use std::{
 
 use quinn_udp::{UdpSockRef, UdpSocketState};
 use socket2::{SockRef, Socket};
-use tokio::net::UdpSocket;
+use std::net::UdpSocket;
 
 use super::{Message, Taken, Via};
 use crate::net::arena::{RecvArena, SLOTS};
@@ -59,6 +59,7 @@ impl Native {
         self.state.max_gso_segments() > 1
     }
 
+    #[cfg(test)]
     pub(super) fn joins(&self) -> bool {
         self.state.gro_segments() > 1
     }

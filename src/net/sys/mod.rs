@@ -9,7 +9,7 @@ use std::{
     slice::ChunksExactMut,
 };
 
-use tokio::net::UdpSocket;
+use std::net::UdpSocket;
 
 use super::arena::RecvArena;
 
@@ -91,6 +91,7 @@ impl Path {
     }
 
     /// Whether many datagrams go into one system call.
+    #[cfg(test)]
     pub(super) const fn is_batched(&self) -> bool {
         !matches!(self, Self::Portable)
     }
@@ -105,6 +106,7 @@ impl Path {
     }
 
     /// Whether the kernel joins datagrams into one message.
+    #[cfg(test)]
     pub(super) fn joins(&self) -> bool {
         match self {
             #[cfg(target_os = "linux")]

@@ -5,7 +5,7 @@
 use std::io;
 
 use socket2::{SockAddr, SockRef};
-use tokio::net::UdpSocket;
+use std::net::UdpSocket;
 
 use super::{Message, Taken};
 use crate::net::arena::RecvArena;
@@ -17,7 +17,7 @@ pub(super) fn recv(socket: &UdpSocket, arena: &mut RecvArena) -> Taken {
         let mut filled = 0;
         for (slot, meta) in slots.zip(metas) {
             calls += 1;
-            match socket.try_recv_from(slot) {
+            match socket.recv_from(slot) {
                 Ok((len, from)) => {
                     meta.addr = from;
                     meta.len = len;
@@ -31,7 +31,7 @@ pub(super) fn recv(socket: &UdpSocket, arena: &mut RecvArena) -> Taken {
         }
         Ok(filled)
     });
-    // Tokio's own call has noted when there was nothing left.
+    // The next call finds nothing left, and notes it.
     Taken { messages, calls, is_drained: false }
 }
 
@@ -69,7 +69,7 @@ mod options {
     use std::io;
 
     use socket2::Socket;
-    use tokio::net::UdpSocket;
+    use std::net::UdpSocket;
 
     /// Buffers are granted as they are asked for.
     pub(in crate::net) const BUFFER_BOOKKEEPING: usize = 1;

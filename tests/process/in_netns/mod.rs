@@ -1,0 +1,150 @@
+//! Agents on hosts of their own, with faults on the network between them.
+
+use std::time::{Duration, Instant};
+
+use crate::agents::{Agent, AgentSpec, wait_until};
+use crate::netns::{Cut, Net};
+use crate::support::{
+    SOON, WEFT, flushes, metric_of_all, publish, publish_on_all, wait_for_agreement,
+    wait_for_convergence,
+};
+
+/// Where agents listen on their hosts.
+const PORT: u16 = 7946;
+const GROUP: &str = "239.255.87.77:7947";
+/// How long a peer is stopped: far longer than it takes to be declared down.
+const STOPPED: Duration = Duration::from_secs(20);
+/// How long a partition lasts.
+const PARTED: Duration = Duration::from_secs(30);
+
+fn agent_on(net: &Net, host: usize) -> AgentSpec {
+    let host = &net.hosts()[host];
+    let (name, bind) = (format!("host-{}", host.ip), host.addr(PORT).to_string());
+    AgentSpec::new(WEFT, ["--name", &name, "--bind", &bind, "--insecure"]).on(host)
+}
+
+/// An agent on each host, the first one the seed of all.
+fn seeded(net: &Net) -> Vec<Agent> {
+    let seed = net.hosts()[0].addr(PORT);
+    let hosts = 0..net.hosts().len();
+    let agents: Vec<Agent> =
+        hosts.map(|host| Agent::start(agent_on(net, host).with("--seed", seed))).collect();
+    wait_for_agreement(&agents);
+    agents
+}
+
+/// Lets the rest of a fault's time pass: its length is the scenario, nothing is waited for.
+fn let_pass(since: Instant, length: Duration) {
+    std::thread::sleep(length.saturating_sub(since.elapsed()));
+}
+
+#[test]
+fn five_hosts_find_each_other_by_multicast_alone_and_a_burst_is_sent_once_for_all() {
+    const RECORDS: usize = 10_000;
+    let net = Net::new(5);
+    let start = |host| Agent::start(agent_on(&net, host).with("--multicast", GROUP));
+    let agents: Vec<Agent> = (0..5).map(start).collect();
+    wait_for_agreement(&agents);
+    wait_until("all confirm to hear the group", SOON, || {
+        let heard = |agent: &Agent| agent.status().is_ok_and(|s| is_heard_by_all(&s["multicast"]));
+        agents.iter().all(heard)
+    });
+
+    let sent = || agents[0].metric("weft_packets_total{direction=\"out\"}").unwrap();
+    let batches = || agents[0].metric("weft_batches_issued_total").unwrap();
+    let (sent_before, batches_before) = (sent(), batches());
+    publish(&agents[0], "burst", RECORDS);
+    wait_for_convergence(&agents, RECORDS as u64, SOON);
+    let (sent, batches) = (sent() - sent_before, batches() - batches_before);
+    // By unicast it would be four for each batch; some are control.
+    assert!(sent < 2.0 * batches, "{sent} packets for {batches} batches");
+}
+
+fn is_heard_by_all(multicast: &serde_json::Value) -> bool {
+    multicast.as_str().is_some_and(|text| text.ends_with("heard by 4 of 4"))
+}
+
+#[test]
+fn everyone_gets_everything_at_5_and_at_20_percent_loss() {
+    const RECORDS_EACH: usize = 10_000;
+    let net = Net::new(5);
+    let agents = seeded(&net);
+    let flushed = flushes(&agents);
+    let mut records = 0;
+    for percent in [5, 20] {
+        net.drop_random(percent);
+        publish_on_all(&agents, &format!("loss-{percent}"), RECORDS_EACH);
+        records += 5 * RECORDS_EACH as u64;
+        // The loss goes on: repair must get through it.
+        wait_for_convergence(&agents, records, SOON);
+    }
+    assert_eq!(flushes(&agents), flushed, "nothing was given up");
+    assert!(metric_of_all(&agents, "weft_pulls_sent_total") > 50.0, "there was loss to repair");
+}
+
+#[test]
+fn a_peer_stopped_for_20_seconds_holds_up_nobody_and_catches_up() {
+    /// At 8 bytes and more each, beyond what may be outstanding to a receiver: the publisher must
+    /// leave the stopped one behind to go on.
+    const FLOOD: usize = 100_000;
+    let net = Net::new(4);
+    let mut agents = seeded(&net);
+    publish_on_all(&agents, "before", 100);
+    wait_for_convergence(&agents, 400, SOON);
+    let flushed = flushes(&agents);
+
+    let stopped = agents.remove(1);
+    stopped.pause();
+    let since = Instant::now();
+    publish(&agents[0], "flood", FLOOD);
+    publish_on_all(&agents, "meanwhile", 500);
+    wait_for_convergence(&agents, 400 + FLOOD as u64 + 3 * 500, STOPPED);
+    let_pass(since, STOPPED);
+    stopped.resume();
+
+    publish_on_all(&agents, "after", 100);
+    agents.push(stopped);
+    wait_for_convergence(&agents, 700 + FLOOD as u64 + 3 * 500, SOON);
+    wait_for_agreement(&agents);
+    assert_eq!(flushes(&agents), flushed, "nothing was given up");
+}
+
+#[test]
+fn both_sides_of_a_partition_of_30_seconds_have_everything_soon_after_it_is_healed() {
+    const RECORDS_EACH: usize = 10_000;
+    let net = Net::new(5);
+    let agents = seeded(&net);
+    let flushed = flushes(&agents);
+    let boots = || agents.iter().map(|a| a.status().unwrap()["boot"].take()).collect::<Vec<_>>();
+    let booted = boots();
+
+    net.partition(&[0, 1], &[2, 3, 4], Cut::Both);
+    let since = Instant::now();
+    publish_on_all(&agents, "at once", RECORDS_EACH);
+    wait_until("each side is on its own", PARTED, || {
+        agents.iter().map(Agent::alive).eq([2, 2, 3, 3, 3])
+    });
+    publish_on_all(&agents, "apart", RECORDS_EACH);
+    let_pass(since, PARTED);
+    net.heal();
+
+    wait_for_convergence(&agents, 10 * RECORDS_EACH as u64, SOON);
+    wait_for_agreement(&agents);
+    assert_eq!(flushes(&agents), flushed, "nothing was given up");
+    assert_eq!(boots(), booted, "nobody was restarted");
+}
+
+#[test]
+fn a_host_whose_agent_is_killed_and_restarted_has_everything_again() {
+    let net = Net::new(3);
+    let mut agents = seeded(&net);
+    publish_on_all(&agents, "before", 500);
+    wait_for_convergence(&agents, 1_500, SOON);
+
+    let spec = agents.remove(1).kill();
+    publish_on_all(&agents, "meanwhile", 500);
+    agents.push(Agent::start(spec));
+    wait_for_agreement(&agents);
+    publish_on_all(&agents, "after", 500);
+    wait_for_convergence(&agents, 4_000, SOON);
+}
