@@ -26,6 +26,7 @@ mod http;
 pub mod journal;
 #[cfg(feature = "cli")]
 mod telemetry;
+mod view;
 
 pub use cache::CacheStats;
 pub use coherence::{

@@ -11,6 +11,7 @@
 //! | `shard` | one part of the entries: lookup, chains of equal hashes, eviction |
 
 mod fence;
+mod key;
 mod shard;
 mod store;
 

@@ -18,6 +18,8 @@ use std::mem;
 
 use weft_proto::id::KeyHash;
 
+use super::key::Key;
+
 /// The end of a chain.
 const NO_PLACE: u32 = u32::MAX;
 
@@ -49,7 +51,7 @@ pub(super) struct Entry<V> {
     next: u32,
     /// Found since the hand last passed.
     used: bool,
-    key: Box<[u8]>,
+    key: Key,
     value: V,
 }
 
@@ -133,7 +135,7 @@ impl<V> Shard<V> {
             u32::try_from(self.places.len() - 1).expect("invariant: CAPACITY_MAX fits 32 bits")
         });
         let next = self.heads.insert(hash.0, place).unwrap_or(NO_PLACE);
-        let entry = Entry { hash: hash.0, next, used: false, key: key.into(), value };
+        let entry = Entry { hash: hash.0, next, used: false, key: Key::new(key), value };
         self.places[place as usize] = Some(entry);
         Displaced { _replaced: None, _evicted: evicted }
     }
@@ -154,6 +156,31 @@ impl<V> Shard<V> {
         removed
     }
 
+    /// Takes out every entry with one of these hashes, into `removed`.
+    ///
+    /// Looks all of them up before it removes any: the look-ups don't depend on one another, so the
+    /// processor waits for the memory of many at once, where one by one it would wait for each.
+    pub(super) fn take_many(&mut self, hashes: &[u64], removed: &mut Vec<Entry<V>>) {
+        let mut found = 0_u64;
+        for hash in hashes {
+            if let Some(&place) = self.heads.get(hash) {
+                let entry = self.places.get(place as usize).and_then(Option::as_ref);
+                found = found.wrapping_add(entry.map_or(0, |entry| entry.hash));
+            }
+        }
+        // The sum is of no use but to keep the loop.
+        std::hint::black_box(found);
+        for &hash in hashes {
+            let Some(mut place) = self.heads.remove(&hash) else { continue };
+            while place != NO_PLACE {
+                let entry = self.vacate(place);
+                place = entry.next;
+                self.counts.invalidated += 1;
+                removed.push(entry);
+            }
+        }
+    }
+
     /// Takes out all entries, and the memory of their places with them.
     pub(super) fn take_all(&mut self) -> Contents<V> {
         self.counts.invalidated += self.len() as u64;
@@ -166,7 +193,7 @@ impl<V> Shard<V> {
         let mut place = *self.heads.get(&hash.0)?;
         loop {
             let entry = self.entry(place);
-            if *entry.key == *key {
+            if entry.key.is(key) {
                 return Some(place);
             }
             if entry.next == NO_PLACE {

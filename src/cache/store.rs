@@ -17,6 +17,8 @@ use super::{CAPACITY_MAX, CacheStats};
 
 /// Shards of a large store: some times the threads that run at once, so that they seldom meet.
 const SHARDS_MAX: usize = 64;
+/// From this size on a batch is sorted by shard: below it there is next to nothing to group.
+const SORTED_BATCH_MIN: usize = 64;
 /// Entries a shard has room for at least: hashes spread unevenly, and the smaller the parts, the
 /// more a store evicts before it is full (a few in a thousand at 10,000 entries a shard).
 const SHARD_ENTRIES_MIN: usize = 64;
@@ -71,21 +73,42 @@ impl<V: Clone + Send + Sync + 'static> Store<V> {
     /// An invalidation: removes every entry with this hash, and loads of it that are under way will
     /// not be stored.
     pub(crate) fn remove(&self, hash: KeyHash) {
-        self.apply([hash]);
+        let mark = self.fence.advance();
+        let removed = {
+            let mut shard = self.shard(hash);
+            self.fence.stamp(hash, mark);
+            shard.take(hash)
+        };
+        drop(removed);
     }
 
-    /// As [`remove`](Self::remove) for each of `hashes`; allocates nothing, unless two keys have
-    /// one hash. The whole batch shares one number of the fence, taken first: a load that begins
-    /// later reads its source after every change in the batch.
-    pub(crate) fn apply(&self, hashes: impl IntoIterator<Item = KeyHash>) {
+    /// As [`remove`](Self::remove) for each of `hashes`. The whole batch shares one number of the
+    /// fence, taken first: a load that begins later reads its source after every change in the
+    /// batch.
+    ///
+    /// A large batch is taken shard by shard, each locked once. Its order does not matter:
+    /// invalidations commute.
+    pub(crate) fn apply(&self, hashes: &[u64]) {
+        if hashes.len() < SORTED_BATCH_MIN {
+            for &hash in hashes {
+                self.remove(KeyHash(hash));
+            }
+            return;
+        }
         let mark = self.fence.advance();
-        for hash in hashes {
-            let removed = {
-                let mut shard = self.shard(hash);
-                self.fence.stamp(hash, mark);
-                shard.take(hash)
-            };
-            drop(removed);
+        let mut sorted = hashes.to_vec();
+        sorted.sort_unstable_by_key(|&hash| self.shard_index(KeyHash(hash)));
+        let mut removed = Vec::new();
+        for group in
+            sorted.chunk_by(|&a, &b| self.shard_index(KeyHash(a)) == self.shard_index(KeyHash(b)))
+        {
+            let mut shard = lock(&self.shards[self.shard_index(KeyHash(group[0]))]);
+            for &hash in group {
+                self.fence.stamp(KeyHash(hash), mark);
+            }
+            shard.take_many(group, &mut removed);
+            drop(shard);
+            removed.clear();
         }
     }
 
@@ -150,7 +173,11 @@ impl<V: Clone + Send + Sync + 'static> Store<V> {
 
     /// Shards are powers of two, so one holds whole buckets of the fence.
     fn shard(&self, hash: KeyHash) -> MutexGuard<'_, Shard<V>> {
-        lock(&self.shards[fence::bucket(hash) & (self.shards.len() - 1)])
+        lock(&self.shards[self.shard_index(hash)])
+    }
+
+    fn shard_index(&self, hash: KeyHash) -> usize {
+        fence::bucket(hash) & (self.shards.len() - 1)
     }
 
     #[cfg(test)]

@@ -50,7 +50,7 @@ fn a_fill_is_refused_after_any_kind_of_invalidation() {
     let ways: [fn(&Store<u8>); 4] = [
         |store| store.insert(KeyHash(1), b"k", 9),
         |store| store.remove(KeyHash(1)),
-        |store| store.apply([KeyHash(5 << 40), KeyHash(1)]),
+        |store| store.apply(&[5 << 40, 1]),
         Store::clear,
     ];
     for (number, way) in ways.iter().enumerate() {
@@ -205,7 +205,7 @@ fn agrees_with_the_model(steps: &[Step]) {
                 model.invalidate(Some(HASHES[number]));
             }
             Step::Apply(numbers) => {
-                store.apply(numbers.iter().map(|&number| HASHES[number]));
+                store.apply(&numbers.iter().map(|&number| HASHES[number].0).collect::<Vec<_>>());
                 numbers.iter().for_each(|&number| model.invalidate(Some(HASHES[number])));
             }
             Step::Clear => {

@@ -262,7 +262,7 @@ impl<V: Clone + Send + Sync + 'static> Shared<V> {
 
 impl<V: Clone + Send + Sync + 'static> Applies for Shared<V> {
     fn apply_hashes(&self, hashes: &[u64]) {
-        self.store.apply(hashes.iter().map(|&hash| KeyHash(hash)));
+        self.store.apply(hashes);
     }
 
     fn clear(&self) {

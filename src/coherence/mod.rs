@@ -28,7 +28,7 @@ pub use error::{CacheError, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceErro
 pub use handle::Cache;
 pub(crate) use publisher::Publisher;
 pub(crate) use queue::{Outgoing, PublishQueue};
-pub(crate) use registry::Registry;
+pub(crate) use registry::{Applies, Registry};
 pub use reservation::Reservation;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::layer::{Layer, Origin, Raw, Sourced};
 use super::setting::Setting;
 use super::value;
 use crate::mesh::DEFAULT_PORT;
+use crate::telemetry::logs::LogFormat;
 
 /// Where peers talk: this machine only, until someone decides otherwise.
 const BIND_DEFAULT: SocketAddr =
@@ -39,13 +40,6 @@ pub(crate) enum MulticastConfig {
 pub(crate) enum HttpListen {
     Off,
     At(SocketAddr),
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
 }
 
 /// Everything `weft agent` needs to know; each value says who set it.
@@ -151,18 +145,6 @@ impl AgentConfig {
             });
         }
         Ok(())
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(format!("\"{text}\" is not a log format: text or json")),
-        }
     }
 }
 

@@ -24,7 +24,7 @@ mod tests;
 
 use std::path::Path;
 
-pub(crate) use self::agent::{AgentConfig, HttpListen, LogFormat, MulticastConfig, NameConfig};
+pub(crate) use self::agent::{AgentConfig, HttpListen, MulticastConfig, NameConfig};
 pub(crate) use self::error::ConfigError;
 pub(crate) use self::layer::Layer;
 pub(crate) use self::print::print;

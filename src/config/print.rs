@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::agent::{AgentConfig, HttpListen, LogFormat, MulticastConfig, NameConfig};
+use super::agent::{AgentConfig, HttpListen, MulticastConfig, NameConfig};
 use super::layer::Origin;
 use super::setting::Setting;
+use crate::telemetry::logs::LogFormat;
 
 /// Where the remark on the origin begins; longer values push it out.
 const ORIGIN_COLUMN: usize = 40;

@@ -182,6 +182,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`FactRefused`]; nothing has changed then.
+    #[cfg(test)]
     pub(crate) fn set(&self, key: &str, value: &str) -> Result<(), FactRefused> {
         self.shared.wish(|wishes| facts::put(&mut wishes.own, key, value))
     }

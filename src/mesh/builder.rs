@@ -10,6 +10,7 @@ use super::Mesh;
 use crate::coherence::Registry;
 use crate::run::seeds::SeedSpec;
 use crate::run::{Running, Settings};
+use crate::view::{Multicast, StartError};
 
 /// The port peers use unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7946;
@@ -20,64 +21,6 @@ pub const QUEUE_RECORDS_DEFAULT: usize = 65_536;
 pub const WATCH_BATCHES_DEFAULT: usize = 4_096;
 /// Bytes of socket buffer asked of the system, each way.
 pub const SOCKET_BUFFER_DEFAULT: usize = 4 * 1024 * 1024;
-
-/// A multicast group to find peers by and to send to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Multicast {
-    /// The group and its port, such as `239.255.87.70:7947`. The port must differ from the one the
-    /// peer itself is bound to.
-    pub group: SocketAddr,
-    /// Interfaces to join on, by name or address; empty for every one that can.
-    pub interfaces: Vec<String>,
-}
-
-/// Why a mesh could not be started. Nothing runs then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A name or label is not valid.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    /// A seed is malformed.
-    #[error("{0}")]
-    Seed(String),
-    /// The address can't be bound.
-    #[error("{0}")]
-    Bind(String),
-    /// No address to advertise could be worked out.
-    #[error("{0}")]
-    Advertise(String),
-    /// Without encryption only loopback may be bound, unless told otherwise.
-    #[error(
-        "refusing to bind {0} without encryption: anyone on that network could read and forge \
-         invalidations; bind a loopback address, or allow it with insecure(true) / --insecure"
-    )]
-    Insecure(SocketAddr),
-    /// The multicast group or an interface is wrong.
-    #[error("{0}")]
-    Multicast(String),
-    /// A size is outside its range.
-    #[error("{what} is {value}, allowed is {min} to {max}")]
-    Range {
-        /// Which setting.
-        what: &'static str,
-        /// What was given.
-        value: usize,
-        /// The least allowed.
-        min: usize,
-        /// The most allowed.
-        max: usize,
-    },
-    /// A fact for the directory is not valid.
-    #[error("{0}")]
-    Facts(String),
-    /// The system gave no randomness.
-    #[error("no randomness from the system: {0}")]
-    Random(String),
-    /// The loop's thread could not be started.
-    #[error("cannot start the mesh's thread: {0}")]
-    Thread(String),
-}
 
 /// Sets up a [`Mesh`]. Every setting has a default; nothing is checked before
 /// [`start`](MeshBuilder::start).

@@ -1,8 +1,6 @@
 //! The public handle: one mesh in this process.
 
 mod builder;
-mod status;
-mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,20 +8,18 @@ use std::time::{Duration, Instant};
 use weft_proto::id::{ClusterName, KeyHash, KeyHasher};
 
 pub use self::builder::{
-    DEFAULT_PORT, MeshBuilder, Multicast, QUEUE_RECORDS_DEFAULT, SOCKET_BUFFER_DEFAULT, StartError,
-    WATCH_BATCHES_DEFAULT,
-};
-pub(crate) use self::status::View;
-pub use self::status::{
-    Family, Member, MemberState, MetricKind, Metrics, Sample, SocketStatus, Status, StreamStatus,
-};
-pub use self::watch::{
-    Applied, AppliedBatch, AppliedRun, RecordKind, Watch, WatchBatch, WatchEvent, WatchFilter,
+    DEFAULT_PORT, MeshBuilder, QUEUE_RECORDS_DEFAULT, SOCKET_BUFFER_DEFAULT, WATCH_BATCHES_DEFAULT,
 };
 use crate::coherence::{
     Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry,
 };
 use crate::run::Running;
+use crate::view::View;
+pub use crate::view::{
+    Applied, AppliedBatch, AppliedRun, Family, Member, MemberState, MetricKind, Metrics, Multicast,
+    RecordKind, Sample, SocketStatus, StartError, Status, StreamStatus, Watch, WatchBatch,
+    WatchEvent, WatchFilter,
+};
 
 /// How long [`Mesh::leave`] waits for the loop: its own two seconds, and some to send goodbyes.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(3);

@@ -16,7 +16,7 @@ use socket2::SockRef;
 
 use super::{
     arena::RecvArena,
-    bind::{BindError, Buffers, PortOptions},
+    bind::{BindError, PortOptions},
     counters::Counters,
     iface::{self, Interface},
     udp::UdpPort,
@@ -175,18 +175,6 @@ impl MulticastPort {
     /// A copy of the counters; only the receiving ones move.
     pub(crate) fn counters(&self) -> Counters {
         self.port.counters()
-    }
-
-    /// Socket buffers as asked for and as granted.
-    #[cfg(test)]
-    pub(crate) const fn buffers(&self) -> Buffers {
-        self.port.buffers()
-    }
-
-    /// As [`UdpPort::kernel_drops`].
-    #[cfg(test)]
-    pub(crate) fn kernel_drops(&self) -> u64 {
-        self.port.kernel_drops()
     }
 }
 

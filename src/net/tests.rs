@@ -4,6 +4,8 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 
 use tokio::time::timeout;
 
+use super::arena::Received;
+use super::bind::BindError;
 use super::*;
 
 /// Far more than loopback ever takes, so that only a lost datagram runs into it.

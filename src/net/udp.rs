@@ -75,7 +75,7 @@ impl UdpPort {
             let socket: UdpSocket = socket.into();
             let path = sys::Path::open(&socket, options.portable)?;
             let local = socket.local_addr()?;
-            let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+            let socket = sys::watch_reading(socket)?;
             let may_split = AtomicBool::new(path.splits());
             Ok(Self { socket, path, may_split, tally: Tally::default(), local, buffers })
         };

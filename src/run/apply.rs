@@ -13,9 +13,9 @@ use weft_proto::time::Now;
 use weft_proto::wire::batch::{RecordKind, Records};
 
 use super::Shared;
-use crate::coherence::Outgoing;
-use crate::mesh::{AppliedBatch, AppliedRun, WatchBatch};
+use crate::coherence::{Applies, Outgoing};
 use crate::net::monotonic_nanos;
+use crate::view::{AppliedBatch, AppliedRun, WatchBatch};
 
 /// Names of origins that are remembered; beyond it they are looked up again.
 const NAMES_MAX: usize = 4_096;
@@ -39,22 +39,35 @@ impl Applier {
         node.publish(now, record.kind, &namespace, record.hash, record.key.as_deref());
     }
 
-    /// Applies records of another peer.
-    pub(super) fn apply(&mut self, node: &Node, arrival: &Arrival) {
+    /// Applies records of other peers, those that arrived together at once: the caches are told
+    /// once for each stretch of one namespace, and then watchers of each batch.
+    pub(super) fn apply(&mut self, node: &Node, arrivals: &[Arrival]) {
         let registry = &self.shared.registry;
         let (hasher, hashes) = (&self.hasher, &mut self.hashes);
-        arrival.body.for_each_run(|name, kind, records| {
-            let Some(cache) = registry.applies(name) else { return };
-            match kind {
-                RecordKind::Key => {
-                    hashes.clear();
-                    records.hashes_into(hasher, hashes);
-                    cache.apply_hashes(hashes);
-                }
-                RecordKind::Namespace => cache.clear(),
+        let mut open: Option<(Box<str>, Arc<dyn Applies>)> = None;
+        let settle = |open: &mut Option<(Box<str>, Arc<dyn Applies>)>, hashes: &mut Vec<u64>| {
+            if let Some((_, cache)) = open.take() {
+                cache.apply_hashes(hashes);
             }
-        });
-        self.tell(node, arrival, false);
+            hashes.clear();
+        };
+        for arrival in arrivals {
+            arrival.body.for_each_run(|name, kind, records| {
+                if open.as_ref().is_none_or(|(held, _)| **held != *name) {
+                    settle(&mut open, hashes);
+                    open = registry.applies(name).map(|cache| (name.into(), cache));
+                }
+                let Some((_, cache)) = &open else { return };
+                match kind {
+                    RecordKind::Key => records.hashes_into(hasher, hashes),
+                    RecordKind::Namespace => cache.clear(),
+                }
+            });
+        }
+        settle(&mut open, hashes);
+        for arrival in arrivals {
+            self.tell(node, arrival, false);
+        }
     }
 
     /// Own records were numbered: only watchers care.

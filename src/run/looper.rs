@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use weft_proto::event::{Output, Via};
+use weft_proto::event::{Arrival, Output, Via};
 use weft_proto::id::KeyHasher;
 use weft_proto::member::MemberEvent;
 use weft_proto::node::Node;
@@ -49,6 +49,7 @@ pub(crate) struct Looper {
     view_at: Instant,
     view_stale: bool,
     packet: Vec<u8>,
+    arrivals: Vec<Arrival>,
 }
 
 impl Looper {
@@ -85,6 +86,7 @@ impl Looper {
             view_at: Instant::ZERO,
             view_stale: true,
             packet: Vec::new(),
+            arrivals: Vec::new(),
         };
         looper.take_seeds(now());
         looper.publish_view(now());
@@ -182,8 +184,14 @@ impl Looper {
 
     fn take_outputs(&mut self, moment: Now) {
         while let Some(output) = self.node.poll_output() {
+            if let Output::Apply(arrival) = output {
+                self.arrivals.push(arrival);
+                continue;
+            }
+            // A flush must not overtake what arrived before it, nor the other way round.
+            self.apply_arrivals();
             match output {
-                Output::Apply(arrival) => self.applier.apply(&self.node, &arrival),
+                Output::Apply(_) => {}
                 Output::Issued(arrival) => self.applier.issued(&self.node, &arrival),
                 Output::Flush(reason) => self.applier.flush(reason),
                 Output::Directory(from, bytes) => self.directory.handle(from, &bytes),
@@ -196,6 +204,14 @@ impl Looper {
                     }
                 }
             }
+        }
+        self.apply_arrivals();
+    }
+
+    fn apply_arrivals(&mut self) {
+        if !self.arrivals.is_empty() {
+            self.applier.apply(&self.node, &self.arrivals);
+            self.arrivals.clear();
         }
     }
 

@@ -23,7 +23,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::coherence::{PublishQueue, Registry};
-use crate::mesh::{StartError, View, WatchBatch};
+use crate::view::{StartError, View, WatchBatch};
 
 pub(crate) use self::startup::Settings;
 

@@ -19,8 +19,8 @@ use super::seeds::{Resolver, SeedSpec};
 use super::{Command, Shared};
 use crate::coherence::{PublishQueue, Registry};
 use crate::directory::{Directory, DirectoryConfig};
-use crate::mesh::{Multicast, StartError, View};
 use crate::net::{self, MulticastError, MulticastPort, PortOptions, UdpPort};
+use crate::view::{Multicast, StartError, View};
 
 /// Everything a loop needs to know, checked.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use weft_proto::member::{Identity, MemberState as State};
 use weft_proto::time::Now;
 
 use super::looper::Looper;
-use crate::mesh::{Member, MemberState, Metrics, SocketStatus, Status, StreamStatus, View};
 use crate::net::Counters;
+use crate::view::{Member, MemberState, Metrics, SocketStatus, Status, StreamStatus, View};
 
 /// Streams listed in a view, by size of their head; a mesh of many restarts has more.
 const STREAMS_LISTED_MAX: usize = 1_024;

@@ -1,11 +1,29 @@
 //! Log lines: on stderr only, so that stdout stays data.
 
 use std::io::IsTerminal as _;
+use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-use crate::config::LogFormat;
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("\"{text}\" is not a log format: text or json")),
+        }
+    }
+}
 
 /// The words that stand for a level. The subscriber would take anything else for a target's name
 /// and log nothing without a word.

@@ -27,6 +27,9 @@ use crate::{Cache, MemberState, Mesh, WatchBatch, WatchFilter};
 
 /// The cache that all nodes share.
 const NAMESPACE: &str = "demo";
+/// Batches the journal may be behind: at one record a batch some seconds, on a machine so busy that
+/// the journal's thread does not run.
+const WATCH_BATCHES: usize = 65_536;
 /// How often a node looks whether it has met all members: the resolution of "joined after".
 const TICK: Duration = Duration::from_millis(20);
 /// Ticks between two flushes of the applied journal: a tenth of a second, so that the live table
@@ -200,8 +203,10 @@ struct Node {
 impl Node {
     async fn start(args: NodeArgs) -> anyhow::Result<Self> {
         let orders = listen_to_parent(Files(args.dir.clone()), args.life);
-        let mut builder =
-            Mesh::builder(args.cluster.as_str()).name(args.name.as_str()).bind(args.bind);
+        let mut builder = Mesh::builder(args.cluster.as_str())
+            .name(args.name.as_str())
+            .bind(args.bind)
+            .watch_capacity(WATCH_BATCHES);
         if let Some(seed) = &args.seed {
             builder = builder.seed(seed.as_str());
         }

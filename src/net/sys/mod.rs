@@ -11,6 +11,8 @@ use std::{
 
 use std::net::UdpSocket;
 
+use tokio::io::{Interest, unix::AsyncFd};
+
 use super::arena::RecvArena;
 
 #[cfg(target_os = "linux")]
@@ -67,6 +69,17 @@ pub(super) struct Taken {
     pub(super) calls: u64,
     /// Whether the socket is known to have no more, and nobody was told yet.
     pub(super) is_drained: bool,
+}
+
+/// Has tokio watch a socket for what arrives, and for nothing else.
+///
+/// # Errors
+/// What the operating system says.
+pub(super) fn watch_reading(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
+    // SAFETY: a standard socket owns its descriptor: it is open and the same for as long as the
+    // socket lives, and the socket moves into the `AsyncFd`, which ends the watch before it is
+    // dropped.
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(Into::into)
 }
 
 /// How datagrams go in and out.
