@@ -58,7 +58,7 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 cargo clippy -p weft-mesh --lib --no-default-features --locked -- -D warnings
 
 step "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 
 if command -v shellcheck > /dev/null; then
   step "scripts"

@@ -37,5 +37,5 @@ pub use mesh::{
     Applied, AppliedBatch, AppliedRun, DEFAULT_PORT, Family, LeaveReport, Member, MemberState,
     Mesh, MeshBuilder, MetricKind, Metrics, Multicast, QUEUE_RECORDS_DEFAULT, RecordKind,
     SOCKET_BUFFER_DEFAULT, Sample, SocketStatus, StartError, Status, StreamStatus,
-    WATCH_BATCHES_DEFAULT, Watch, WatchBatch, WatchEvent, WatchFilter,
+    WATCH_BATCHES_DEFAULT, Watch, WatchBatch, WatchEvent, WatchFilter, monotonic_nanos,
 };

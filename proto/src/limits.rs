@@ -102,9 +102,6 @@ pub const DIGEST_IDLE: Duration = Duration::from_secs(1);
 /// Answers and control sections waiting to leave. When full, further requests are refused and
 /// counted; the asker repeats.
 pub const CONTROL_QUEUE_MAX: usize = 8_192;
-/// Outputs waiting for the driver; it drains them after each input, so this is never reached
-/// unless a driver forgets to.
-pub const SECTION_BYTES_MAX: usize = 1_400;
 /// A directory message section.
 pub const DIRECTORY_BYTES_MAX: usize = 1_100;
 

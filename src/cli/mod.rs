@@ -1,7 +1,7 @@
 //! The command line: `weft agent` runs a peer, `weft demo` a small mesh on this machine, and
 //! everything else asks an agent through its admin interface.
 //!
-//! Data goes to stdout and everything else to stderr; exit codes are in [`exit`]. Each subcommand
+//! Data goes to stdout and everything else to stderr; exit codes are in `exit`. Each subcommand
 //! has a file, with its arguments on top and what it does below. The clients know the admin
 //! interface's JSON and nothing of the mesh behind it.
 

@@ -1,7 +1,7 @@
 //! What an agent is told to do, and who told it.
 //!
 //! In: flags (as given, not yet understood), environment variables named `WEFT_*`, and a TOML
-//! file. Out: one [`AgentConfig`] in which every value knows its [`Origin`]. Flags win over
+//! file. Out: one [`AgentConfig`] in which every value knows its `Origin`. Flags win over
 //! environment, environment over file, file over defaults; values are checked the same way
 //! wherever they come from, so a mistake reads the same and exits the same.
 //!

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::run::seeds::SeedSpec;
+use crate::mesh::SeedSpec;
 
 /// `ip:port`; port 0 asks the system for a free one.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {

@@ -16,7 +16,7 @@ use super::hex::from_hex;
 use super::limits::{INVALIDATE_KEYS_MAX, PUBLISH_RETRY, PUBLISH_TIMEOUT};
 use super::router::Admin;
 use super::types::{InvalidateAnswer, InvalidateRequest, SCHEMA};
-use crate::coherence::PublishError;
+use crate::PublishError;
 use crate::mesh::Mesh;
 
 pub(super) async fn invalidate(

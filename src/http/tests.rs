@@ -24,7 +24,7 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let (addr_sender, addr) = mpsc::channel();
+        let (addr_sender, addr) = mpsc::sync_channel(1);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -14,6 +14,7 @@ use crate::coherence::{
     Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry,
 };
 use crate::run::Running;
+pub(crate) use crate::run::seeds::SeedSpec;
 use crate::view::View;
 pub use crate::view::{
     Applied, AppliedBatch, AppliedRun, Family, Member, MemberState, MetricKind, Metrics, Multicast,
@@ -52,6 +53,13 @@ struct Inner {
     running: Option<Running>,
     started_at: Instant,
     name: String,
+}
+
+/// Nanoseconds on the system's monotonic clock, the one that [`AppliedBatch::applied_at`] is read
+/// from. On Linux all processes of a host share it.
+#[must_use]
+pub fn monotonic_nanos() -> u64 {
+    crate::net::monotonic_nanos()
 }
 
 /// How leaving went.

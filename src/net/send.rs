@@ -66,7 +66,10 @@ impl UdpPort {
         self.send_now(&Run::new(Targets::Each(dests), segments, segment_size))
     }
 
-    /// As [`Self::send_fan`], but waits up to `patience` in all while the send buffer is full.
+    /// Sends `segments`, cut into datagrams of `segment_size` bytes (the last may be shorter), to
+    /// each destination; waits up to `patience` in all while the send buffer is full. Nothing is
+    /// sent for no bytes; a size of 0, or one above the length, means one datagram.
+    ///
     /// Dropping the future stops it there: what was sent is sent, and counted.
     pub(crate) async fn send_fan_all(
         &self,

@@ -25,8 +25,9 @@ const RECEIVES_PER_TURN: usize = 8;
 const RECORDS_PER_TURN: usize = 16_384;
 /// How often the view is published while things change.
 const VIEW_EVERY: Duration = Duration::from_millis(50);
-/// How long a leaving loop goes on sending its goodbyes.
-const GOODBYE: Duration = Duration::from_millis(400);
+/// How long a leaving loop goes on sending its goodbyes: the membership repeats them twice, the
+/// last time after 300 ms.
+const GOODBYE: Duration = Duration::from_millis(350);
 
 /// What the loop owns.
 pub(crate) struct Looper {
@@ -44,6 +45,7 @@ pub(crate) struct Looper {
     pub(super) applier: Applier,
     pub(super) started_at: Instant,
     leaving: Option<oneshot::Sender<bool>>,
+    confirmed: bool,
     stop_at: Option<Instant>,
     refreshes: Vec<oneshot::Sender<()>>,
     view_at: Instant,
@@ -81,6 +83,7 @@ impl Looper {
             seed_warnings: Vec::new(),
             started_at: now().at,
             leaving: None,
+            confirmed: false,
             stop_at: None,
             refreshes: Vec::new(),
             view_at: Instant::ZERO,
@@ -118,6 +121,11 @@ impl Looper {
         }
         self.view_stale = true;
         self.publish_view(now());
+        // Only now: whoever waits for it may end the process, and the goodbyes with it.
+        if let Some(answer) = self.leaving.take() {
+            // The caller may have stopped waiting.
+            let _ = answer.send(self.confirmed);
+        }
         self.directory.shutdown().await;
         self.resolver.stop().await;
     }
@@ -197,11 +205,9 @@ impl Looper {
                 Output::Directory(from, bytes) => self.directory.handle(from, &bytes),
                 Output::Member(event) => self.note_member(&event),
                 Output::Left(confirmed) => {
-                    self.stop_at = Some(moment.at + GOODBYE);
-                    if let Some(answer) = self.leaving.take() {
-                        // The caller may have stopped waiting.
-                        let _ = answer.send(confirmed);
-                    }
+                    self.confirmed = confirmed;
+                    let alone = self.node.live_members() == 0;
+                    self.stop_at = Some(moment.at + if alone { Duration::ZERO } else { GOODBYE });
                 }
             }
         }

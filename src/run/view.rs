@@ -67,7 +67,7 @@ impl Looper {
                 }
             })
             .collect();
-        streams.sort_by(|a, b| (b.alive, b.head).cmp(&(a.alive, a.head)));
+        streams.sort_by_key(|stream| std::cmp::Reverse((stream.alive, stream.head)));
         streams.truncate(STREAMS_LISTED_MAX);
         let buffers = self.ears.port.buffers();
         let mut warnings = self.warnings.clone();

@@ -241,23 +241,17 @@ impl Metrics {
     /// namespaces of this process.
     #[must_use]
     pub fn families(&self) -> Vec<Family> {
+        let mut families = self.record_families();
+        families.extend(self.packet_families());
+        families.extend(self.state_families());
+        families.extend(self.cache_families());
+        families
+    }
+
+    /// Records, batches and their repair.
+    fn record_families(&self) -> Vec<Family> {
         use MetricKind::{Counter, Gauge};
-        let one = |name, help, kind, value: u64| Family {
-            name,
-            help,
-            kind,
-            samples: vec![(Vec::new(), to_f64(value))],
-        };
-        let by = |name, help, label: &'static str, values: &[(&'static str, u64)]| Family {
-            name,
-            help,
-            kind: Counter,
-            samples: values
-                .iter()
-                .map(|&(v, n)| (vec![(label, v.to_owned())], to_f64(n)))
-                .collect(),
-        };
-        let mut families = vec![
+        vec![
             one(
                 "weft_records_issued_total",
                 "Records of this peer that were numbered.",
@@ -338,6 +332,13 @@ impl Metrics {
                 "reason",
                 &self.drops,
             ),
+        ]
+    }
+
+    /// What went over the wire.
+    fn packet_families(&self) -> Vec<Family> {
+        use MetricKind::{Counter, Gauge};
+        vec![
             by(
                 "weft_packets_total",
                 "Datagrams, by direction.",
@@ -375,6 +376,13 @@ impl Metrics {
                 self.kernel_drops,
             ),
             one("weft_members", "Live members, this peer included.", Gauge, self.members_live),
+        ]
+    }
+
+    /// How things stand now, and what found no room.
+    fn state_families(&self) -> Vec<Family> {
+        use MetricKind::{Counter, Gauge};
+        vec![
             one("weft_multicast", "Whether a multicast group was joined.", Gauge, self.multicast),
             one(
                 "weft_window_bytes",
@@ -415,9 +423,7 @@ impl Metrics {
                 Counter,
                 self.directory_sections_dropped,
             ),
-        ];
-        families.extend(self.cache_families());
-        families
+        ]
     }
 
     fn cache_families(&self) -> Vec<Family> {
@@ -426,7 +432,7 @@ impl Metrics {
         let fields: [(&'static str, &'static str, MetricKind, Field); 6] = [
             ("weft_cache_hits_total", "Reads that found a value.", Counter, |s| s.hits),
             ("weft_cache_misses_total", "Reads that found none.", Counter, |s| s.misses),
-            ("weft_cache_inserts_total", "Values stored.", Counter, |s| s.inserts),
+            ("weft_cache_inserts_total", "Values written by this process.", Counter, |s| s.inserts),
             ("weft_cache_evictions_total", "Values evicted for room.", Counter, |s| s.evictions),
             (
                 "weft_cache_fills_refused_total",
@@ -453,6 +459,22 @@ impl Metrics {
             })
             .collect()
     }
+}
+
+/// A family of one sample without labels.
+fn one(name: &'static str, help: &'static str, kind: MetricKind, value: u64) -> Family {
+    Family { name, help, kind, samples: vec![(Vec::new(), to_f64(value))] }
+}
+
+/// A family of counters that one label tells apart.
+fn by(
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    values: &[(&'static str, u64)],
+) -> Family {
+    let sample = |&(value, count): &(&str, u64)| (vec![(label, value.to_owned())], to_f64(count));
+    Family { name, help, kind: MetricKind::Counter, samples: values.iter().map(sample).collect() }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exporters speak floating point; exact to 2^53")]

@@ -126,9 +126,14 @@ pub(crate) fn metric_of_all(agents: &[Agent], name: &str) -> f64 {
     agents.iter().map(|agent| agent.metric(name).expect("the agent answers")).sum()
 }
 
-/// How often these agents have flushed their caches, for whatever reason.
-pub(crate) fn flushes(agents: &[Agent]) -> f64 {
-    metric_of_all(agents, "weft_flushes_total")
+/// How often each of these agents has flushed its caches, for each reason.
+pub(crate) fn flushes(agents: &[Agent]) -> Vec<Vec<String>> {
+    let of = |agent: &Agent| {
+        let metrics = agent.get("/metrics").expect("the agent answers");
+        let lines = metrics.lines().filter(|line| line.starts_with("weft_flushes_total"));
+        lines.map(ToOwned::to_owned).collect()
+    };
+    agents.iter().map(of).collect()
 }
 
 /// Publishes this many keys that begin with `prefix` on one agent, without loss whatever the queue

@@ -176,6 +176,11 @@ impl Control {
         self.sections.pop_front()
     }
 
+    /// Sections that found no room since this was last asked.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     pub(super) fn check_invariants(&self) {
         assert!(self.sections.len() <= CONTROL_QUEUE_MAX, "too many control sections");
     }

@@ -50,8 +50,9 @@ pub use crate::spread::Destination;
 const JOIN_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a joiner asks for heads.
 const JOIN_RETRY: Duration = Duration::from_millis(200);
-/// How long leaving waits for a peer to confirm the head.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long leaving waits for a peer to confirm the head: with the goodbyes that follow, leaving
+/// takes two seconds at most.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(1_650);
 
 /// How far joining has come.
 #[derive(Clone, Copy, Debug)]
@@ -208,8 +209,8 @@ impl Node {
         self.control.directory(to, bytes)
     }
 
-    /// Leaves: what was published is sent, a peer is waited for to confirm it (two seconds at
-    /// most), then the others are told. [`Output::Left`] ends it.
+    /// Leaves: what was published is sent, a peer is waited for to confirm it (1.65 seconds
+    /// at most), then the others are told. [`Output::Left`] ends it.
     pub fn leave(&mut self, now: Now) {
         if self.leaving_until.is_none() {
             self.close_batch(now);
@@ -442,6 +443,7 @@ impl Node {
         {
             self.control.digest(addr, &digest);
         }
+        self.stats.drops[DropReason::Busy as usize] += self.control.take_dropped();
         self.finish_leaving(now);
     }
 
@@ -472,7 +474,7 @@ impl Node {
         self.left = true;
         self.membership.leave(now.at);
         self.drain_members(now);
-        self.outputs.push_back(Output::Left(confirmed));
+        self.outputs.push_back(Output::Left(confirmed && self.live_members() > 0));
     }
 
     /// Tells an origin how far its stream is applied here.

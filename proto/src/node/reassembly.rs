@@ -21,6 +21,7 @@ struct Partial {
 pub(super) struct Reassembly {
     partials: BTreeMap<(Origin, Seq), Partial>,
     order: VecDeque<(Origin, Seq)>,
+    evicted: bool,
 }
 
 impl Reassembly {
@@ -45,6 +46,7 @@ impl Reassembly {
                 && let Some(oldest) = self.order.pop_front()
             {
                 self.partials.remove(&oldest);
+                self.evicted = true;
             }
             self.order.push_back(key);
             let partial = Partial { head, bytes: part.bytes, parts: vec![None; total] };
@@ -60,6 +62,11 @@ impl Reassembly {
         let sane = whole.len() == partial.bytes as usize && whole.len() <= BATCH_BYTES_MAX;
         self.forget(key);
         if sane { Ok(Some(whole)) } else { Err(DropReason::BadSection) }
+    }
+
+    /// Whether the last fragment cost an unfinished batch its place. It is pulled again.
+    pub(super) fn evicted(&mut self) -> bool {
+        std::mem::take(&mut self.evicted)
     }
 
     fn forget(&mut self, key: (Origin, Seq)) {

@@ -86,7 +86,11 @@ impl Node {
                     self.stats.batches_duplicate += 1;
                     return Ok(());
                 }
-                match self.reassembly.add(head, part, bytes)? {
+                let taken = self.reassembly.add(head, part, bytes);
+                if self.reassembly.evicted() {
+                    self.refuse(DropReason::FragmentLimit);
+                }
+                match taken? {
                     Some(wire) => self.on_batch(now, from, head, &wire),
                     None => Ok(()),
                 }
@@ -246,10 +250,10 @@ impl Node {
 
     fn on_digest(&mut self, now: Now, from: Sender, digest: &Digest) {
         let ours = self.streams.fingerprint();
-        if !digest.ask {
-            if let Some(trip) = self.digests.answered(from.origin.peer, digest.nonce, now.at) {
-                self.repair.measured(from.origin.peer, trip);
-            }
+        if !digest.ask
+            && let Some(trip) = self.digests.answered(from.origin.peer, digest.nonce, now.at)
+        {
+            self.repair.measured(from.origin.peer, trip);
         }
         let differs = |bucket: usize| ours[bucket] != digest.buckets[bucket];
         if (0..ours.len()).any(differs) {

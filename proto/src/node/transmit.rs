@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::Node;
 use super::control::Answer;
-use crate::limits::PACKET_BYTES_SAFE;
+use crate::id::Seq;
+use crate::limits::{PACKET_BYTES_SAFE, PULL_RANGES_MAX};
 use crate::spread::{Destination, Job, PACKET_OVERHEAD_MAX};
 use crate::time::Now;
 use crate::wire::packet::{self, HEADER_BYTES, Header};
-use crate::wire::section::{self, BatchHead, Part};
+use crate::wire::section::{self, BatchHead, Part, StreamRange};
 
 /// A packet in the caller's buffer and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Node {
             if let Some(to) = self.control_packet(now, buf) {
                 return Some(Transmit { to });
             }
-            if let Some(to) = self.cut_packet(now, buf) {
+            if let Some(to) = self.cut_packet(buf) {
                 return Some(Transmit { to });
             }
             if let Some(job) = self.spread.next_job() {
@@ -153,7 +154,7 @@ impl Node {
     fn job_packet(&mut self, now: Now, job: Job, buf: &mut Vec<u8>) -> Option<Destination> {
         if job.batch.wire.len() > self.spread.packet_bytes() - PACKET_OVERHEAD_MAX {
             self.cut = Some(Cut { job, next: 0 });
-            return self.cut_packet(now, buf);
+            return self.cut_packet(buf);
         }
         self.open_packet(buf);
         head_of(&job).put_batch(self.streams.own(), &job.batch.wire, buf);
@@ -163,7 +164,7 @@ impl Node {
     }
 
     /// The next fragment of the batch that is being cut.
-    fn cut_packet(&mut self, _now: Now, buf: &mut Vec<u8>) -> Option<Destination> {
+    fn cut_packet(&mut self, buf: &mut Vec<u8>) -> Option<Destination> {
         let Cut { job, next } = self.cut.take()?;
         let total = job.batch.wire.len().div_ceil(FRAGMENT_BYTES);
         let begin = next * FRAGMENT_BYTES;
@@ -188,7 +189,7 @@ impl Node {
     pub(super) fn answer_pull(&mut self, to: SocketAddr, pull: &section::Pull) {
         let mut budget = pull.budget as usize;
         let mut answers = Vec::new();
-        let mut gone = Vec::new();
+        let (mut gone, mut absent) = (Vec::new(), Vec::new());
         for range in &pull.ranges {
             if budget == 0 {
                 break;
@@ -209,13 +210,21 @@ impl Node {
                     interval: None,
                 }));
             }
-            // What lies beyond the budget is asked for again, not gone.
-            let lacking = have.gaps(range.lo.0, up_to);
-            gone.extend(lacking.take(section_room(gone.len())).map(|(lo, hi)| {
-                section::StreamRange { lo: crate::id::Seq(lo), hi: crate::id::Seq(hi), ..*range }
-            }));
+            // What lies beyond the budget is asked for again: neither gone nor absent.
+            let applied = self.streams.applied_within(range.origin, range.lo, range.hi);
+            for (lo, hi) in have.gaps(range.lo.0, up_to) {
+                for (from, to) in applied.iter() {
+                    push_part(&mut gone, *range, from.max(lo), to.min(hi));
+                }
+                for (from, to) in applied.gaps(lo, hi) {
+                    push_part(&mut absent, *range, from, to);
+                }
+            }
         }
-        answers.push(Answer::End(to, section::Pulled { nonce: pull.nonce, gone }));
+        // Half of the room each; what is cut off is asked for again.
+        gone.truncate(PULL_RANGES_MAX / 2);
+        absent.truncate(PULL_RANGES_MAX / 2);
+        answers.push(Answer::End(to, section::Pulled { nonce: pull.nonce, gone, absent }));
         self.stats.pulls_answered += 1;
         if !self.control.answer(answers) {
             self.refuse(crate::error::DropReason::Busy);
@@ -223,8 +232,11 @@ impl Node {
     }
 }
 
-const fn section_room(used: usize) -> usize {
-    crate::limits::PULL_RANGES_MAX - used
+/// Adds `lo..=hi` of the range's stream, unless it is empty.
+fn push_part(parts: &mut Vec<StreamRange>, range: StreamRange, lo: u64, hi: u64) {
+    if lo <= hi && parts.len() < PULL_RANGES_MAX {
+        parts.push(StreamRange { lo: Seq(lo), hi: Seq(hi), ..range });
+    }
 }
 
 fn head_of(job: &Job) -> BatchHead {

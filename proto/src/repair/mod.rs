@@ -13,7 +13,7 @@ mod digest;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::id::{Origin, PeerId};
+use crate::id::{Origin, PeerId, Seq};
 use crate::limits::{
     GONE_WITNESSES, PULL_BYTES_MAX, PULL_RANGES_MAX, PULL_TIMEOUT_MAX, PULL_TIMEOUT_MIN,
     REORDER_MIN,
@@ -26,6 +26,9 @@ pub use self::digest::Digests;
 
 /// With nobody alive to ask, a hole is looked at again after this.
 const NOBODY_PAUSE: Duration = Duration::from_secs(1);
+/// A range that no live peer ever had is given up when its origin has been silent for this long:
+/// it was lost with its origin, or the origin is across a split that lasts.
+const ABSENT_PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 struct Want {
@@ -34,9 +37,43 @@ struct Want {
     tries: u32,
     /// The request under way: its nonce, whom it asked and when.
     asked: Option<(u64, PeerId, Instant)>,
-    /// Who said that the lowest missing range is gone, and its first number.
+    /// What was missing when it was sent.
+    missing: Vec<(Seq, Seq)>,
+    /// Who said that the lowest missing range is gone, or absent there too, and its first number.
     gone: BTreeSet<PeerId>,
-    gone_at: u64,
+    absent: BTreeSet<PeerId>,
+    lowest: u64,
+}
+
+impl Want {
+    /// Whether what was asked for can be had from nobody any more.
+    ///
+    /// A peer that has evicted what it applied is a witness at once; one that lacks it too is a
+    /// witness only after a while, because what is on its way, or across a split that is just
+    /// healing, is lacking in many places at first.
+    fn is_hopeless(
+        &self,
+        origin: Origin,
+        streams: &Streams,
+        live: &[PeerId],
+        now: Instant,
+    ) -> bool {
+        if self.gone.contains(&origin.peer) {
+            return true;
+        }
+        if live.contains(&origin.peer) {
+            return false;
+        }
+        let silent = now.saturating_since(streams.moved_at(origin)) > ABSENT_PATIENCE;
+        let witness =
+            |peer: &&PeerId| self.gone.contains(peer) || (silent && self.absent.contains(peer));
+        live.iter().filter(witness).count() >= GONE_WITNESSES.min(live.len()).max(1)
+    }
+}
+
+/// The pause before a peer that could not help is followed by the next.
+fn pause_after(tries: u32) -> Duration {
+    (PULL_TIMEOUT_MIN * tries.clamp(1, 100)).min(PULL_TIMEOUT_MAX)
 }
 
 /// A pull and whom it asks.
@@ -131,6 +168,7 @@ impl Repair {
             let jitter = pause / 400 * u32::try_from(random(100)).unwrap_or(0);
             want.asked = Some((nonce, to, now));
             want.due = now + pause + jitter;
+            want.missing.clone_from(&missing);
             let ranges = missing.iter().map(|&(lo, hi)| StreamRange { origin, lo, hi }).collect();
             let budget = u32::try_from(PULL_BYTES_MAX).unwrap_or(u32::MAX);
             return Some(Request { to, pull: Pull { nonce, budget, ranges } });
@@ -150,7 +188,7 @@ impl Repair {
         let asked = |want: &&mut Want| {
             want.asked.is_some_and(|(nonce, to, _)| nonce == answer.nonce && to == from)
         };
-        let Some((&origin, _)) = self.wants.iter_mut().find(|(_, want)| asked(&want)) else {
+        let Some((&origin, _)) = self.wants.iter_mut().find(|(_, want)| asked(want)) else {
             return Vec::new();
         };
         let sent_at = self.wants[&origin].asked.map_or(now, |(_, _, at)| at);
@@ -162,30 +200,40 @@ impl Repair {
             self.wants.remove(&origin);
             return Vec::new();
         };
-        let gone: Vec<StreamRange> =
-            answer.gone.iter().filter(|range| range.origin == origin).copied().collect();
-        if gone.is_empty() {
-            // More is to come, or part of the answer was lost: ask again at once.
-            (want.tries, want.due) = (0, now);
+        let pending: Vec<StreamRange> = answer
+            .gone
+            .iter()
+            .chain(&answer.absent)
+            .filter(|range| range.origin == origin)
+            .copied()
+            .collect();
+        let progress = want.missing != streams.missing(origin, PULL_RANGES_MAX);
+        if pending.is_empty() || progress {
+            // More is to come, or part of the answer was lost: ask again, at once if this helped.
+            want.tries = if progress { 0 } else { want.tries + 1 };
+            want.due = now + if progress { Duration::ZERO } else { pause_after(want.tries) };
             return Vec::new();
         }
-        if want.gone_at != lowest.0 {
-            want.gone_at = lowest.0;
+        if want.lowest != lowest.0 {
+            want.lowest = lowest.0;
             want.gone.clear();
+            want.absent.clear();
         }
-        want.gone.insert(from);
+        let is_gone = !answer.gone.is_empty();
+        if is_gone {
+            want.gone.insert(from)
+        } else {
+            want.absent.insert(from)
+        };
         want.tries += 1;
-        want.due = now + PULL_TIMEOUT_MIN * want.tries.min(100);
-        let origin_lives = live.contains(&origin.peer);
-        let witnesses = want.gone.iter().filter(|peer| live.contains(peer)).count();
-        let certain = want.gone.contains(&origin.peer)
-            || (!origin_lives && witnesses >= GONE_WITNESSES.min(live.len()));
-        if !certain {
+        want.due = now + pause_after(want.tries);
+        if !want.is_hopeless(origin, streams, live, now) {
             return Vec::new();
         }
         want.gone.clear();
+        want.absent.clear();
         (want.tries, want.due) = (0, now);
-        gone
+        pending
     }
 
     /// When the next pull is due.
@@ -210,7 +258,9 @@ fn choose(
     live: &[PeerId],
     random: &mut impl FnMut(usize) -> usize,
 ) -> Option<PeerId> {
-    let usable = |peer: &PeerId| live.binary_search(peer).is_ok() && !want.gone.contains(peer);
+    let usable = |peer: &PeerId| {
+        live.binary_search(peer).is_ok() && !want.gone.contains(peer) && !want.absent.contains(peer)
+    };
     let revealer = streams.revealed_by(origin).filter(usable);
     let source = Some(origin.peer).filter(usable);
     let preferred = match want.tries {

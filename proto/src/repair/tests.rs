@@ -1,3 +1,5 @@
+//! Who is asked, in which order, and when a range is given up.
+
 use super::*;
 use crate::clock::hlc::Hlc;
 use crate::id::{Boot, KeyHash, Namespace, Seq};
@@ -61,7 +63,7 @@ fn a_filled_hole_ends_the_repair() {
     for first in [1, 2, 4, 5] {
         streams.receive(origin(), batch(first), at(2)).unwrap();
     }
-    let answer = Pulled { nonce: asked.pull.nonce, gone: Vec::new() };
+    let answer = Pulled { nonce: asked.pull.nonce, gone: Vec::new(), absent: Vec::new() };
     assert!(repair.answered(PeerId(3), &answer, &streams, &LIVE, at(3)).is_empty());
     assert_eq!(repair.open(), 0);
     assert_eq!(repair.round_trip(PeerId(3)), Duration::from_millis(2));
@@ -76,7 +78,8 @@ fn say_gone(
     loop {
         *now += 1;
         if let Some(asked) = request(repair, streams, live, at(*now)) {
-            let answer = Pulled { nonce: asked.pull.nonce, gone: asked.pull.ranges };
+            let answer =
+                Pulled { nonce: asked.pull.nonce, gone: asked.pull.ranges, absent: Vec::new() };
             return (asked.to, repair.answered(asked.to, &answer, streams, live, at(*now)));
         }
     }
@@ -112,4 +115,24 @@ fn nobody_alive_means_waiting_not_giving_up() {
     assert_eq!(request(&mut repair, &streams, &[], at(5)), None);
     assert_eq!(repair.open(), 1);
     assert!(repair.poll_timeout().unwrap() >= at(1_000));
+}
+
+#[test]
+fn what_others_lack_too_is_given_up_only_long_after_the_origin_fell_silent() {
+    let (mut repair, streams) = (Repair::default(), holed());
+    let live = [PeerId(2), PeerId(3)];
+    repair.want(origin(), None, at(0));
+    let mut given_up_at = None;
+    for ms in 1..100_000 {
+        if let Some(asked) = request(&mut repair, &streams, &live, at(ms)) {
+            let nonce = asked.pull.nonce;
+            let answer = Pulled { nonce, gone: Vec::new(), absent: asked.pull.ranges };
+            if !repair.answered(asked.to, &answer, &streams, &live, at(ms)).is_empty() {
+                given_up_at = Some(ms);
+                break;
+            }
+        }
+    }
+    let given_up_at = given_up_at.expect("in the end");
+    assert!((30_000..40_000).contains(&given_up_at), "after {given_up_at} ms");
 }

@@ -293,6 +293,25 @@ impl Streams {
         self.log.range(origin, lo.0, hi.0)
     }
 
+    /// The parts of `lo..=hi` that are applied here, whether the log still has them or not.
+    #[must_use]
+    pub fn applied_within(&self, origin: Origin, lo: Seq, hi: Seq) -> RangeSet {
+        let mut applied = RangeSet::new();
+        if let Some(stream) = self.streams.get(&origin) {
+            applied.insert(lo.0, hi.0.min(stream.applied));
+            for (from, to) in stream.above.iter() {
+                applied.insert(from.max(lo.0), to.min(hi.0));
+            }
+        }
+        applied
+    }
+
+    /// When the head of a stream last rose, as far as known here.
+    #[must_use]
+    pub fn moved_at(&self, origin: Origin) -> Instant {
+        self.streams.get(&origin).map_or(Instant::ZERO, |stream| stream.moved_at)
+    }
+
     /// What of a stream is applied: the contiguous mark and the greatest number seen.
     #[must_use]
     pub fn marks(&self, origin: Origin) -> (Seq, Seq) {

@@ -1,3 +1,5 @@
+//! Marks, holes, the log and the fingerprint against simple models.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;

@@ -449,16 +449,21 @@ impl Pull {
 pub struct Pulled {
     /// The request's.
     pub nonce: u64,
-    /// Ranges this peer can't supply.
+    /// Ranges this peer has applied and no longer logs.
     pub gone: Vec<StreamRange>,
+    /// Ranges this peer lacks itself.
+    pub absent: Vec<StreamRange>,
 }
 
 impl Pulled {
     /// Appends the answer's end.
     pub fn put(&self, out: &mut Vec<u8>) {
-        put(out, Kind::Pulled, 0, 0, |out| {
+        debug_assert!(self.gone.len() + self.absent.len() <= PULL_RANGES_MAX, "the caller cuts");
+        let gone = u32::try_from(self.gone.len()).unwrap_or(u32::MAX);
+        put(out, Kind::Pulled, 0, gone, |out| {
             out.put_u64(self.nonce);
             put_ranges(&self.gone, out);
+            put_ranges(&self.absent, out);
         });
     }
 
@@ -468,7 +473,14 @@ impl Pulled {
     /// [`DropReason::Truncated`] or [`DropReason::BadSection`].
     pub fn take(section: &Section<'_>) -> Result<Self, DropReason> {
         let mut reader = Reader::new(section.body);
-        Ok(Self { nonce: reader.u64()?, gone: take_ranges(&mut reader)? })
+        let nonce = reader.u64()?;
+        let mut gone = take_ranges(&mut reader)?;
+        let split = usize::try_from(section.word).map_err(|_| DropReason::BadSection)?;
+        if split > gone.len() {
+            return Err(DropReason::BadSection);
+        }
+        let absent = gone.split_off(split);
+        Ok(Self { nonce, gone, absent })
     }
 }
 

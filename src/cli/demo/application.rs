@@ -18,7 +18,7 @@ use super::node::{Files, NodeArgs};
 use super::store::Store;
 use crate::Cache;
 use crate::journal::{Origin, Published, PublishedWriter};
-use crate::net::monotonic_nanos;
+use crate::mesh::monotonic_nanos;
 
 /// Cache reads per write: caches are read more often than written, and the reads keep them filled.
 const READS_PER_WRITE: u32 = 4;

@@ -2,7 +2,7 @@
 //! that nothing got lost.
 //!
 //! In: [`DemoArgs`]. Out: progress on stderr; the verdict on stdout; the exit code. The parent
-//! process here starts the nodes ([`fleet`]), follows a script ([`script`]) and judges by their
+//! process here starts the nodes (`fleet`), follows a script (`script`) and judges by their
 //! journals ([`crate::journal`]), never by what the mesh says of itself. The nodes ([`node`]) embed
 //! the mesh like any application. Nothing is left behind: no process, no file.
 

@@ -1,8 +1,8 @@
 //! One peer of the demo: a process that embeds the mesh as any application would.
 //!
 //! In: lines on stdin (`start`, `stop`, `check`, `quit`), and its end, which means that the parent
-//! is gone. Out: a [`Report`] per line on stdout, and the journal of what the watcher saw. A thread
-//! of its own plays the application and journals what it published: see [`Application`]. A node
+//! is gone. Out: a `Report` per line on stdout, and the journal of what the watcher saw. A thread
+//! of its own plays the application and journals what it published: see `Application`. A node
 //! judges nothing: that is the parent's work.
 
 use std::fs;
@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use super::application::{Application, Progress, compare};
 use super::store::Store;
 use crate::journal::{AppliedWriter, Origin};
-use crate::net::monotonic_nanos;
+use crate::mesh::monotonic_nanos;
 use crate::{Cache, MemberState, Mesh, WatchBatch, WatchFilter};
 
 /// The cache that all nodes share.

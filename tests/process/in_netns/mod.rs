@@ -91,9 +91,11 @@ fn a_peer_stopped_for_20_seconds_holds_up_nobody_and_catches_up() {
     let mut agents = seeded(&net);
     publish_on_all(&agents, "before", 100);
     wait_for_convergence(&agents, 400, SOON);
+    let stopped = agents.remove(1);
+    agents.push(stopped);
     let flushed = flushes(&agents);
 
-    let stopped = agents.remove(1);
+    let stopped = agents.remove(3);
     stopped.pause();
     let since = Instant::now();
     publish(&agents[0], "flood", FLOOD);

@@ -1,3 +1,5 @@
+//! Sections there and back, and any bytes.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -52,7 +54,9 @@ proptest! {
         let mut out = Vec::new();
         pull.put(&mut out);
         prop_assert_eq!(Pull::take(&only(&out)).unwrap(), pull);
-        let pulled = Pulled { nonce, gone: ranges };
+        let mut gone = ranges;
+        let absent = gone.split_off(gone.len() / 2);
+        let pulled = Pulled { nonce, gone, absent };
         out.clear();
         pulled.put(&mut out);
         prop_assert_eq!(Pulled::take(&only(&out)).unwrap(), pulled);
