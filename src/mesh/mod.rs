@@ -14,6 +14,7 @@ use crate::coherence::{
     Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry,
 };
 use crate::run::Running;
+#[cfg(feature = "cli")]
 pub(crate) use crate::run::seeds::SeedSpec;
 use crate::view::View;
 pub use crate::view::{
