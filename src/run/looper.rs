@@ -264,7 +264,7 @@ impl Looper {
             self.ears.send(transmit.to, &self.packet).await;
         }
         self.ears.flush().await;
-        // Closing the last batch made an output.
+        // Closing the last batch made an output, and what followed from datagrams may have too.
         self.take_outputs(moment);
     }
 

@@ -7,7 +7,7 @@
 //!
 //! After any input a driver polls, in this order: `poll_output` until it is empty, `poll_transmit`
 //! until it is empty (this closes the batch that was being gathered, so records published before
-//! leave at once), then `poll_timeout` and sleeps. Spurious timeouts are harmless.
+//! leave at once), `poll_output` once more for what that gave, then `poll_timeout` and sleeps. Spurious timeouts are harmless.
 //!
 //! The node owns no clock: each input carries [`Now`]. It decides nothing itself; membership,
 //! streams, spreading and repair are machines of their own that don't know each other.
@@ -84,6 +84,8 @@ pub struct Node {
     packets_sealed: u64,
     trailer_at: Instant,
     cut: Option<Cut>,
+    /// Datagrams were taken, and nothing was run since that may have become due by them.
+    undriven: bool,
 }
 
 impl std::fmt::Debug for Node {
@@ -132,6 +134,7 @@ impl Node {
             packets_sealed: 0,
             trailer_at: Instant::ZERO,
             cut: None,
+            undriven: false,
             config,
         };
         node.drain_members(now);
@@ -413,6 +416,7 @@ impl Node {
 
     /// Runs everything that is due, and what follows from it.
     fn drive(&mut self, now: Now) {
+        self.undriven = false;
         self.drain_members(now);
         self.retry_joining(now);
         self.spread.window.leave_behind(now.at);

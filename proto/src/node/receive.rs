@@ -38,14 +38,16 @@ struct Sender {
 }
 
 impl Node {
-    /// Takes a datagram that arrived from `from`.
+    /// Takes a datagram that arrived from `from`. What follows from it, but for the records to
+    /// apply, is done at the next [`Node::poll_transmit`]: once for all datagrams of a turn, and
+    /// after their records were applied.
     pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, via: Via, datagram: &[u8]) {
         let mut body = std::mem::take(&mut self.scratch);
         if let Err(reason) = self.receive(now, from, via, datagram, &mut body) {
             self.refuse(reason);
         }
         self.scratch = body;
-        self.drive(now);
+        self.undriven = true;
     }
 
     fn receive(

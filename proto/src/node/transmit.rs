@@ -46,6 +46,9 @@ impl Node {
     /// Writes the next packet into `buf` (cleared first) and returns where it goes; `None` when
     /// there is none. Its length never exceeds the configured packet size.
     pub fn poll_transmit(&mut self, now: Now, buf: &mut Vec<u8>) -> Option<Transmit> {
+        if self.undriven {
+            self.drive(now);
+        }
         loop {
             if let Some(to) = self.control_packet(now, buf) {
                 return Some(Transmit { to });

@@ -250,6 +250,9 @@ impl Net {
             }
         }
         let peer = self.peers[index].as_mut().unwrap();
+        while let Some(output) = peer.node.poll_output() {
+            peer.note(self.now, output);
+        }
         peer.node.check_invariants_cheaply();
         let deadline = peer.node.poll_timeout();
         if let Some(old) = std::mem::replace(&mut peer.deadline, deadline) {
