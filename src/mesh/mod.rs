@@ -232,8 +232,11 @@ impl Mesh {
     /// Follows what is applied and issued here from now on. In a standalone mesh nothing ever is.
     #[must_use]
     pub fn watch(&self, filter: WatchFilter) -> Watch {
-        let receiver = match &self.inner.running {
-            Some(running) if !running.is_stopped() => running.shared.watchers.subscribe(),
+        let running = self.inner.running.as_ref();
+        let subscribed = running.map(|running| running.shared.watchers.subscribe());
+        // Asked after subscribing: a loop that ends in between has told this watcher too.
+        let receiver = match subscribed {
+            Some(receiver) if running.is_some_and(|running| !running.is_stopped()) => receiver,
             // A ring whose sender is gone: the watcher sees the end at once.
             _ => tokio::sync::broadcast::channel(1).1,
         };

@@ -87,7 +87,7 @@ impl Applier {
             }
         };
         // Without watchers there is nobody to tell.
-        let _ = self.shared.watchers.send(WatchBatch::Flushed { reason });
+        let _ = self.shared.watchers.send(Some(WatchBatch::Flushed { reason }));
     }
 
     fn tell(&mut self, node: &Node, arrival: &Arrival, local: bool) {
@@ -121,7 +121,7 @@ impl Applier {
             keys: keyed.then_some(keys),
         };
         // The last watcher may have left in between.
-        let _ = self.shared.watchers.send(WatchBatch::Applied(Arc::new(batch)));
+        let _ = self.shared.watchers.send(Some(WatchBatch::Applied(Arc::new(batch))));
     }
 
     fn name_of(&mut self, node: &Node, peer: PeerId) -> Arc<str> {

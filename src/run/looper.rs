@@ -1,10 +1,13 @@
 //! One turn after another: receive, publish, let time pass, apply, send, sleep.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Sleep;
 use weft_proto::event::{Arrival, Output, Via};
 use weft_proto::id::KeyHasher;
 use weft_proto::member::MemberEvent;
@@ -44,12 +47,17 @@ pub(crate) struct Looper {
     pub(super) seed_warnings: Vec<String>,
     pub(super) applier: Applier,
     pub(super) started_at: Instant,
-    leaving: Option<oneshot::Sender<bool>>,
+    /// Who waits for the end.
+    leaving: Vec<oneshot::Sender<bool>>,
+    is_leaving: bool,
     confirmed: bool,
     stop_at: Option<Instant>,
     refreshes: Vec<oneshot::Sender<()>>,
     view_at: Instant,
     view_stale: bool,
+    /// Wakes the loop; set while `timer_at` says for when.
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
     packet: Vec<u8>,
     arrivals: Vec<Arrival>,
 }
@@ -82,12 +90,15 @@ impl Looper {
             warnings,
             seed_warnings: Vec::new(),
             started_at: now().at,
-            leaving: None,
+            leaving: Vec::new(),
+            is_leaving: false,
             confirmed: false,
             stop_at: None,
             refreshes: Vec::new(),
             view_at: Instant::ZERO,
             view_stale: true,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer_at: None,
             packet: Vec::new(),
             arrivals: Vec::new(),
         };
@@ -121,8 +132,11 @@ impl Looper {
         }
         self.view_stale = true;
         self.publish_view(now());
+        self.shared.stopped.store(true, Ordering::Release);
+        // Without watchers there is nobody to tell.
+        let _ = self.shared.watchers.send(None);
         // Only now: whoever waits for it may end the process, and the goodbyes with it.
-        if let Some(answer) = self.leaving.take() {
+        for answer in self.leaving.drain(..) {
             // The caller may have stopped waiting.
             let _ = answer.send(self.confirmed);
         }
@@ -160,8 +174,11 @@ impl Looper {
             Command::Leave(answer) => {
                 // What was published before leave is still in the queue and leaves first.
                 self.shared.queue.close();
-                self.leaving = Some(answer);
-                tracing::info!(peer = %self.settings.name, "leaving");
+                self.leaving.push(answer);
+                if !self.is_leaving {
+                    self.is_leaving = true;
+                    tracing::info!(peer = %self.settings.name, "leaving");
+                }
             }
             Command::Refresh(answer) => self.refreshes.push(answer),
         }
@@ -177,7 +194,7 @@ impl Looper {
             self.applier.publish(&mut self.node, moment, record);
             taken += 1;
         }
-        if self.leaving.is_some() && self.shared.queue.in_use() == 0 {
+        if self.is_leaving && self.shared.queue.in_use() == 0 {
             self.node.leave(moment);
         }
     }
@@ -299,6 +316,19 @@ impl Looper {
         [self.node.poll_timeout(), view, self.stop_at].into_iter().flatten().min()
     }
 
+    /// Makes sure that the timer fires at the deadline, or before it.
+    ///
+    /// A timer that would fire too early is left as it is: setting one makes the runtime wake
+    /// itself by a system call, and waking once for nothing costs less than that each time.
+    fn arm_timer(&mut self) {
+        let Some(deadline) = self.deadline() else { return };
+        if self.timer_at.is_none_or(|at| deadline < at) {
+            let wait = deadline.saturating_since(now().at);
+            self.timer.as_mut().reset(tokio::time::Instant::now() + wait);
+            self.timer_at = Some(deadline);
+        }
+    }
+
     /// Sleeps until a datagram, a record, a command, a message of the directory, or the deadline.
     async fn sleep(&mut self) {
         // With the window full the queue is not looked at, so it must not keep the loop awake.
@@ -307,13 +337,7 @@ impl Looper {
             tokio::task::yield_now().await;
             return;
         }
-        let wait = self.deadline().map(|at| at.saturating_since(now().at));
-        let timer = async {
-            match wait {
-                Some(wait) => tokio::time::sleep(wait).await,
-                None => std::future::pending().await,
-            }
-        };
+        self.arm_timer();
         let mut arrived = None;
         let mut directory: Option<(SocketAddr, Vec<u8>)> = None;
         let mut command = None;
@@ -325,7 +349,7 @@ impl Looper {
             Some(received) = self.commands.recv() => command = Some(received),
             Some(message) = self.directory.next_transmit() => directory = Some(message),
             Ok(()) = self.seeds.changed() => seeds_changed = true,
-            () = timer => {}
+            () = self.timer.as_mut(), if self.timer_at.is_some() => self.timer_at = None,
         }
         self.shared.queue.awake();
         let moment = now();

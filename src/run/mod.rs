@@ -44,7 +44,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<PublishQueue>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) view: ArcSwap<View>,
-    pub(crate) watchers: broadcast::Sender<WatchBatch>,
+    /// What watchers read; `None` is the last.
+    pub(crate) watchers: broadcast::Sender<Option<WatchBatch>>,
     /// The loop has ended; the view no longer changes.
     pub(crate) stopped: AtomicBool,
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -74,7 +74,6 @@ pub(super) fn thread_main(
                 if started.send(Ok(Arc::clone(&shared))).is_ok() {
                     looper.run().await;
                 }
-                shared.stopped.store(true, Ordering::Release);
                 shared.queue.close();
             }
             Err(error) => {

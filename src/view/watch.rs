@@ -133,7 +133,9 @@ impl WatchFilter {
 /// A watcher. Made by [`Mesh::watch`](crate::Mesh::watch).
 #[derive(Debug)]
 pub struct Watch {
-    receiver: broadcast::Receiver<WatchBatch>,
+    /// `None` says that the mesh was left.
+    receiver: broadcast::Receiver<Option<WatchBatch>>,
+    ended: bool,
     namespace: Option<String>,
     hash: Option<u64>,
     ready: VecDeque<WatchEvent>,
@@ -141,21 +143,27 @@ pub struct Watch {
 
 impl Watch {
     pub(crate) fn new(
-        receiver: broadcast::Receiver<WatchBatch>,
+        receiver: broadcast::Receiver<Option<WatchBatch>>,
         filter: WatchFilter,
         hasher: &KeyHasher,
     ) -> Self {
         let hash = filter.key.map(|key| hasher.hash(&key).0);
-        Self { receiver, namespace: filter.namespace, hash, ready: VecDeque::new() }
+        Self { receiver, ended: false, namespace: filter.namespace, hash, ready: VecDeque::new() }
     }
 
     /// The next batch, unfiltered: the cheap way to follow many records. `None` after the mesh was
     /// left. Safe to cancel.
     pub async fn next_batch(&mut self) -> Option<WatchBatch> {
+        if self.ended {
+            return None;
+        }
         match self.receiver.recv().await {
-            Ok(batch) => Some(batch),
+            Ok(Some(batch)) => Some(batch),
             Err(RecvError::Lagged(missed)) => Some(WatchBatch::Lagged(missed)),
-            Err(RecvError::Closed) => None,
+            Ok(None) | Err(RecvError::Closed) => {
+                self.ended = true;
+                None
+            }
         }
     }
 
