@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Node;
 use super::control::Answer;
 use crate::id::Seq;
-use crate::limits::{PACKET_BYTES_SAFE, PULL_RANGES_MAX};
+use crate::limits::{PACKET_BYTES_SAFE, PULL_BYTES_MAX, PULL_RANGES_MAX};
 use crate::spread::{Destination, Job, PACKET_OVERHEAD_MAX};
 use crate::time::Now;
 use crate::wire::packet::{self, HEADER_BYTES, Header};
@@ -190,7 +190,8 @@ impl Node {
 
     /// Queues the answer to a pull from `to`.
     pub(super) fn answer_pull(&mut self, to: SocketAddr, pull: &section::Pull) {
-        let mut budget = pull.budget as usize;
+        // Whatever the asker says it takes: one pull never makes more than this leave.
+        let mut budget = (pull.budget as usize).min(PULL_BYTES_MAX);
         let mut answers = Vec::new();
         let (mut gone, mut absent) = (Vec::new(), Vec::new());
         for range in &pull.ranges {

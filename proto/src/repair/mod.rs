@@ -219,12 +219,13 @@ impl Repair {
             want.gone.clear();
             want.absent.clear();
         }
-        let is_gone = !answer.gone.is_empty();
-        if is_gone {
-            want.gone.insert(from)
-        } else {
-            want.absent.insert(from)
-        };
+        // Witnesses speak of the lowest missing number; what lies above has its turn after it.
+        let has_lowest = |range: &StreamRange| range.lo <= lowest && lowest <= range.hi;
+        if answer.gone.iter().any(|range| range.origin == origin && has_lowest(range)) {
+            want.gone.insert(from);
+        } else if pending.iter().any(has_lowest) {
+            want.absent.insert(from);
+        }
         want.tries += 1;
         want.due = now + pause_after(want.tries);
         if !want.is_hopeless(origin, streams, live, now) {
@@ -233,7 +234,9 @@ impl Repair {
         want.gone.clear();
         want.absent.clear();
         (want.tries, want.due) = (0, now);
-        pending
+        // The origin knows about all of its stream; others were asked about the lowest number only.
+        let certain = |range: &StreamRange| from == origin.peer || has_lowest(range);
+        pending.into_iter().filter(certain).collect()
     }
 
     /// When the next pull is due.

@@ -136,3 +136,22 @@ fn what_others_lack_too_is_given_up_only_long_after_the_origin_fell_silent() {
     let given_up_at = given_up_at.expect("in the end");
     assert!((30_000..40_000).contains(&given_up_at), "after {given_up_at} ms");
 }
+
+#[test]
+fn witnesses_of_one_range_don_t_give_up_another() {
+    let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
+    let live = [PeerId(2), PeerId(3), PeerId(4)];
+    repair.want(origin(), None, at(0));
+    let lost = loop {
+        now += 1;
+        let Some(asked) = request(&mut repair, &streams, &live, at(now)) else { continue };
+        let [low, high] = asked.pull.ranges[..] else { panic!("two holes") };
+        let answer = Pulled { nonce: asked.pull.nonce, gone: vec![low], absent: vec![high] };
+        let lost = repair.answered(asked.to, &answer, &streams, &live, at(now));
+        if !lost.is_empty() {
+            break lost;
+        }
+    };
+    let lost: Vec<_> = lost.iter().map(|range| (range.lo.0, range.hi.0)).collect();
+    assert_eq!(lost, [(1, 2)], "what is absent may be on its way");
+}

@@ -7,9 +7,10 @@ use std::time::Duration;
 use self::net::{Links, Net, addr, config};
 use crate::error::DropReason;
 use crate::event::{FlushReason, Via};
-use crate::id::{ClusterName, Origin};
+use crate::id::{ClusterName, Origin, Seq};
 use crate::limits::{KEY_BYTES_MAX, TREE_WAYS};
 use crate::member::Identity;
+use crate::wire::section::{Pull, StreamRange};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -306,6 +307,21 @@ fn foreign_clusters_old_bytes_and_noise_have_no_effect_but_are_counted() {
     }
     assert_eq!(net.peer(0).node.vector(), vector);
     assert!(net.node(0).live_members() == 2);
+}
+
+#[test]
+fn a_pull_for_everything_gets_a_bounded_answer() {
+    let mut net = joined(26, 2);
+    publish(&mut net, 0, 100_000);
+    net.run_while("converged", 5 * SECOND, Net::converged);
+    let (lo, hi) = (Seq(1), Seq(100_000));
+    let ranges = vec![StreamRange { origin: origin(&net, 0), lo, hi }];
+    let before = net.peer(0).node.stats().batches_repaired;
+    net.node(1).control.pull(addr(0), &Pull { nonce: 1, budget: u32::MAX, ranges });
+    net.settle(1);
+    net.run_for(SECOND);
+    let answered = net.peer(0).node.stats().batches_repaired - before;
+    assert!((1..200).contains(&answered), "{answered} batches");
 }
 
 #[test]
