@@ -28,14 +28,15 @@ pub mod journal;
 mod telemetry;
 mod view;
 
-pub use cache::CacheStats;
+pub use cache::{BootTime, CacheStats};
 pub use coherence::{
     Cache, CacheBuilder, CacheError, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceError,
     PublishError, Reservation,
 };
 pub use mesh::{
-    Applied, AppliedBatch, AppliedRun, DEFAULT_PORT, Family, LeaveReport, Member, MemberState,
-    Mesh, MeshBuilder, MetricKind, Metrics, Multicast, QUEUE_RECORDS_DEFAULT, RecordKind,
-    SOCKET_BUFFER_DEFAULT, Sample, SocketStatus, StartError, Status, StreamStatus,
-    WATCH_BATCHES_DEFAULT, Watch, WatchBatch, WatchEvent, WatchFilter, monotonic_nanos,
+    Applied, AppliedBatch, AppliedRun, DEFAULT_PORT, Family, HorizonPolicy, HorizonStatus,
+    LeaveReport, Member, MemberState, Mesh, MeshBuilder, MetricKind, Metrics, Multicast,
+    QUEUE_RECORDS_DEFAULT, RecordKind, SOCKET_BUFFER_DEFAULT, Sample, SocketStatus, StartError,
+    Status, StreamStatus, WATCH_BATCHES_DEFAULT, Watch, WatchBatch, WatchEvent, WatchFilter,
+    monotonic_nanos,
 };

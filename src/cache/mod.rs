@@ -8,14 +8,18 @@
 //! | --- | --- |
 //! | `store` | the operations, and which step happens under which lock |
 //! | `fence` | the order of loads and invalidations |
+//! | `horizon` | how fresh everything provably is |
 //! | `shard` | one part of the entries: lookup, chains of equal hashes, eviction |
 
 mod fence;
+mod horizon;
 mod key;
 mod shard;
 mod store;
 
 pub(crate) use fence::FillToken;
+pub use horizon::BootTime;
+pub(crate) use horizon::Horizon;
 pub(crate) use store::Store;
 
 /// Entries of one namespace, unless configured.

@@ -21,7 +21,7 @@ use weft_proto::wire::batch::RecordKind;
 
 use super::error::{CacheError, NAMESPACES_MAX, NamespaceError, PublishError, check_key};
 use super::queue::{NamespaceIndex, Outgoing};
-use crate::cache::CacheStats;
+use crate::cache::{CacheStats, Horizon};
 
 /// A cache of any type, as the loop sees it.
 pub(crate) trait Applies: Any + Send + Sync {
@@ -70,14 +70,19 @@ struct Table {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Registry {
     table: RwLock<Table>,
+    horizon: Arc<Horizon>,
 }
 
 impl Registry {
-    pub(crate) fn new() -> Self {
-        Self::default()
+    pub(crate) fn new(horizon: Horizon) -> Self {
+        Self { table: RwLock::default(), horizon: Arc::new(horizon) }
+    }
+
+    /// How fresh the caches of this mesh provably are.
+    pub(crate) const fn horizon(&self) -> &Arc<Horizon> {
+        &self.horizon
     }
 
     /// The cache of a namespace, if this process has one.

@@ -16,6 +16,7 @@ use weft_proto::wire::batch::RecordKind;
 
 use super::queue::{NamespaceIndex, Outgoing, PublishQueue};
 use super::*;
+use crate::cache::Horizon;
 
 /// Far longer than anything here takes; a test that waits this long has found a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,7 +36,7 @@ impl Bench {
 
     fn standalone() -> Self {
         let hasher = ClusterName::new("test").unwrap().key_hasher();
-        Self { registry: Arc::new(Registry::new()), queue: None, hasher }
+        Self { registry: Arc::new(Registry::new(Horizon::alone())), queue: None, hasher }
     }
 
     fn builder<V: Clone + Send + Sync + 'static>(&self, name: &str) -> CacheBuilder<V> {

@@ -7,6 +7,7 @@ use weft_proto::id::{ClusterName, InvalidName, Label, PeerName};
 use weft_proto::limits::{LOG_BYTES_DEFAULT, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE};
 
 use super::Mesh;
+use crate::cache::Horizon;
 use crate::coherence::Registry;
 use crate::run::seeds::SeedSpec;
 use crate::run::{Running, Settings};
@@ -204,10 +205,11 @@ impl MeshBuilder {
     pub async fn start(self) -> Result<Mesh, StartError> {
         let cluster = ClusterName::new(&self.cluster)?;
         let hasher = cluster.key_hasher();
-        let registry = Arc::new(Registry::new());
         if self.standalone {
+            let registry = Arc::new(Registry::new(Horizon::alone()));
             return Ok(Mesh::assemble(None, registry, hasher, cluster, default_name()));
         }
+        let registry = Arc::new(Registry::new(Horizon::unproven()));
         let settings = self.settings(cluster.clone())?;
         let name = settings.name.to_string();
         let running = Running::start(settings, Arc::clone(&registry)).await?;

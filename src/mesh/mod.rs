@@ -10,6 +10,7 @@ use weft_proto::id::{ClusterName, KeyHash, KeyHasher};
 pub use self::builder::{
     DEFAULT_PORT, MeshBuilder, QUEUE_RECORDS_DEFAULT, SOCKET_BUFFER_DEFAULT, WATCH_BATCHES_DEFAULT,
 };
+use crate::cache::BootTime;
 use crate::coherence::{
     Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry,
 };
@@ -18,9 +19,9 @@ use crate::run::Running;
 pub(crate) use crate::run::seeds::SeedSpec;
 use crate::view::View;
 pub use crate::view::{
-    Applied, AppliedBatch, AppliedRun, Family, Member, MemberState, MetricKind, Metrics, Multicast,
-    RecordKind, Sample, SocketStatus, StartError, Status, StreamStatus, Watch, WatchBatch,
-    WatchEvent, WatchFilter,
+    Applied, AppliedBatch, AppliedRun, Family, HorizonPolicy, HorizonStatus, Member, MemberState,
+    MetricKind, Metrics, Multicast, RecordKind, Sample, SocketStatus, StartError, Status,
+    StreamStatus, Watch, WatchBatch, WatchEvent, WatchFilter,
 };
 
 /// How long [`Mesh::leave`] waits for the loop: its own two seconds, and some to send goodbyes.
@@ -205,6 +206,15 @@ impl Mesh {
             members_live: 1,
             ..Metrics::default()
         })
+    }
+
+    /// How fresh the caches of this process provably are, measured at the call. Needs no clocks that
+    /// agree: each peer reckons with its own alone.
+    #[must_use]
+    pub fn horizon(&self) -> HorizonStatus {
+        let proven = self.inner.registry.horizon().proven();
+        let age = (proven > BootTime::ZERO).then(|| BootTime::now().saturating_since(proven));
+        HorizonStatus { age, ..self.view().map(|view| view.horizon.clone()).unwrap_or_default() }
     }
 
     /// Waits until members, status and metrics show everything that happened before this call.

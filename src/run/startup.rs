@@ -17,6 +17,7 @@ use super::ears::Ears;
 use super::looper::Looper;
 use super::seeds::{Resolver, SeedSpec};
 use super::{Command, Shared};
+use crate::cache::BootTime;
 use crate::coherence::{PublishQueue, Registry};
 use crate::directory::{Directory, DirectoryConfig};
 use crate::net::{self, MulticastError, MulticastPort, PortOptions, UdpPort};
@@ -46,7 +47,8 @@ pub(crate) struct Settings {
 pub(super) fn now() -> Now {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Now {
-        at: Instant::from_nanos(net::monotonic_nanos()),
+        // The clock that readers compare with: it counts suspend, so no age told to others is short.
+        at: Instant::from_nanos(BootTime::now().as_nanos()),
         wall: Wall::from_micros(u64::try_from(wall.as_micros()).unwrap_or(u64::MAX)),
     }
 }

@@ -6,7 +6,9 @@ use weft_proto::time::Now;
 
 use super::looper::Looper;
 use crate::net::Counters;
-use crate::view::{Member, MemberState, Metrics, SocketStatus, Status, StreamStatus, View};
+use crate::view::{
+    HorizonStatus, Member, MemberState, Metrics, SocketStatus, Status, StreamStatus, View,
+};
 
 /// Streams listed in a view, by size of their head; a mesh of many restarts has more.
 const STREAMS_LISTED_MAX: usize = 1_024;
@@ -15,7 +17,8 @@ impl Looper {
     pub(super) fn build_view(&self, now: Now) -> View {
         let members: Vec<Member> =
             self.node.members().map(|(identity, state)| self.member(identity, state)).collect();
-        View { status: self.status(now, &members), metrics: self.metrics(), members }
+        let (status, metrics) = (self.status(now, &members), self.metrics());
+        View { status, metrics, members, horizon: HorizonStatus::default() }
     }
 
     fn member(&self, identity: &Identity, state: State) -> Member {

@@ -3,10 +3,12 @@
 //!
 //! Plain data, made by `run` and read through `mesh`. Nothing here acts.
 
+mod horizon;
 mod start;
 mod status;
 mod watch;
 
+pub use self::horizon::{HorizonPolicy, HorizonStatus};
 pub use self::start::{Multicast, StartError};
 pub(crate) use self::status::View;
 pub use self::status::{

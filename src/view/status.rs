@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::horizon::HorizonStatus;
+
 /// Everything the loop publishes at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) members: Vec<Member>,
     pub(crate) status: Status,
     pub(crate) metrics: Metrics,
+    pub(crate) horizon: HorizonStatus,
 }
 
 /// How a member stands, as this peer sees it.
