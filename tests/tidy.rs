@@ -26,6 +26,7 @@ const PROTO: &[Module] = &[
     core("limits", 0, true),
     core("error", 0, true),
     core("range_set", 0, true),
+    core("shards", 0, true),
     core("rng", 0, true),
     core("clock", 1, false),
     core("wire", 2, false),

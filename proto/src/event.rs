@@ -1,12 +1,14 @@
 //! What goes into a [`Node`](crate::node::Node) at its start, and what comes out of it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::clock::hlc::Hlc;
 use crate::error::DropReason;
 use crate::id::{Boot, ClusterName, Label, Origin, PeerName, Seq};
-use crate::limits::{LOG_BYTES_DEFAULT, PACKET_BYTES_MAX};
+use crate::limits::{LOG_AGE_DEFAULT, LOG_BYTES_DEFAULT, PACKET_BYTES_MAX};
 use crate::member::{MemberConfig, MemberEvent};
+use crate::shards::Touched;
 use crate::wire::batch::Body;
 use crate::wire::section::StreamRange;
 
@@ -32,6 +34,8 @@ pub struct NodeConfig {
     pub seed: u64,
     /// Bytes the log may take.
     pub log_bytes: usize,
+    /// How long the log keeps a batch, if the bytes suffice.
+    pub log_age: Duration,
     /// The largest UDP payload to send once the paths are known to carry it.
     pub packet_bytes_max: usize,
     /// Bytes of socket buffer the driver was granted for receiving.
@@ -58,6 +62,7 @@ impl NodeConfig {
             sender: [0; 16],
             seed: 0,
             log_bytes: LOG_BYTES_DEFAULT,
+            log_age: LOG_AGE_DEFAULT,
             packet_bytes_max: PACKET_BYTES_MAX,
             socket_buffer: 0,
             multicast: false,
@@ -96,8 +101,53 @@ pub struct Arrival {
 pub enum FlushReason {
     /// This peer joined and adopted streams at their heads.
     Joined,
-    /// Records that nobody can supply any more.
+    /// Records that nobody can supply any more; shards that they touched are known.
+    GoneShards(StreamRange),
+    /// The same; only their namespaces are known.
+    GoneNamespaces(StreamRange),
+    /// The same; nothing is known of them, so everything goes.
     Gone(StreamRange),
+}
+
+impl FlushReason {
+    /// A label for each, in the order in which [`NodeStats::flushes`] counts them.
+    pub const LABELS: [&'static str; 4] = ["joined", "gone_shards", "gone_namespaces", "gone"];
+
+    /// Why a range that touched this is flushed.
+    #[must_use]
+    pub fn gone(range: StreamRange, touched: &Touched) -> Self {
+        if !touched.everywhere().is_empty() {
+            Self::Gone(range)
+        } else if touched.names_shards() {
+            Self::GoneShards(range)
+        } else {
+            Self::GoneNamespaces(range)
+        }
+    }
+
+    /// Its place in [`FlushReason::LABELS`].
+    #[must_use]
+    pub const fn slot(&self) -> usize {
+        match self {
+            Self::Joined => 0,
+            Self::GoneShards(_) => 1,
+            Self::GoneNamespaces(_) => 2,
+            Self::Gone(_) => 3,
+        }
+    }
+}
+
+/// What the caches must drop, and why. A large flush comes in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flush {
+    /// Why.
+    pub reason: FlushReason,
+    /// What to drop now: everything cached before.
+    pub now: Touched,
+    /// What all parts of this flush drop together.
+    pub whole: Touched,
+    /// Whether it is the last part. Flushes are counted when they end.
+    pub ends: bool,
 }
 
 /// What a node tells its driver.
@@ -107,8 +157,8 @@ pub enum Output {
     Apply(Arrival),
     /// Own records were numbered; the caller applied them before it published.
     Issued(Arrival),
-    /// Drop everything cached before now.
-    Flush(FlushReason),
+    /// Drop what was cached before now.
+    Flush(Flush),
     /// Something changed among the members.
     Member(MemberEvent),
     /// Part of a directory message arrived.
@@ -140,8 +190,8 @@ pub struct NodeStats {
     pub pulls_sent: u64,
     /// Pulls answered.
     pub pulls_answered: u64,
-    /// Flushes, by reason: joined, gone.
-    pub flushes: [u64; 2],
+    /// Flushes, in the order of [`FlushReason::LABELS`].
+    pub flushes: [u64; FlushReason::LABELS.len()],
     /// Stamps too far in the future that were not followed.
     pub stamps_ahead: u64,
     /// Archive bytes before compression, of own batches.

@@ -15,6 +15,7 @@ pub mod node;
 pub mod range_set;
 pub mod repair;
 pub mod rng;
+pub mod shards;
 pub mod spread;
 pub mod stream;
 pub mod time;

@@ -47,6 +47,20 @@ pub const LOG_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 /// The least log that still holds a window of records for the slowest receiver.
 pub const LOG_BYTES_MIN: usize = 1024 * 1024;
 
+/// The log's default patience. As long as a member that is gone is remembered: a split of an hour is
+/// repaired record by record, if the bytes suffice.
+pub const LOG_AGE_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// Memory for summaries of what the log dropped. A summary of a thousand records in one namespace
+/// takes some 300 bytes: three million records at full resolution. Beyond it neighbours are joined.
+pub const SUMMARY_BYTES_MAX: usize = 1024 * 1024;
+/// How long a summary is kept: a peer that was away for a day can still flush a part.
+pub const SUMMARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Records one summary stands for before the next is begun.
+pub const SUMMARY_RECORDS: u64 = 1_024;
+/// Ranges of numbers in one summary before the next is begun: repaired batches leave the log out of
+/// order.
+pub const SUMMARY_RANGES_MAX: usize = 64;
+
 /// Receivers served directly by the origin; above this the interval tree spreads the work.
 ///
 /// 64 sends of one ciphertext cost about 150 microseconds by batched system calls.
@@ -89,6 +103,16 @@ pub const PULL_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 pub const PULL_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 /// Peers that must say a range is gone before it is flushed (fewer when fewer live).
 pub const GONE_WITNESSES: usize = 3;
+/// Ranges of either kind in an answer to a pull that carries a summary: both fit one packet.
+pub const PULLED_RANGES_MAX: usize = 8;
+/// Bytes of a summary on the wire: what [`PACKET_BYTES_SAFE`] leaves beside [`PULLED_RANGES_MAX`]
+/// ranges of either kind. Room for 11 to 15 namespaces with their shards, or some 40 without.
+pub const SUMMARY_WIRE_BYTES_MAX: usize = 480;
+/// Time over which a flush is spread, part by part in random order, so that refills do not meet at
+/// the source all at once.
+pub const FLUSH_SPREAD: Duration = Duration::from_millis(250);
+/// Parts of a flush that touches everything.
+pub const FLUSH_PARTS: usize = 16;
 
 /// Heads in one section: what fits [`PACKET_BYTES_SAFE`].
 pub const HEADS_MAX: usize = 32;

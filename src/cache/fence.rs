@@ -17,6 +17,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crossbeam_utils::CachePadded;
 use weft_proto::id::KeyHash;
+use weft_proto::shards::{SHARDS, ShardSet};
 
 /// Bits of a hash that choose its bucket.
 const BUCKET_BITS: u32 = 16;
@@ -78,9 +79,23 @@ impl Fence {
     /// Stamps the bucket of `hash`. Under the lock of its shard, hence no exchange is needed; marks
     /// come in any order there, and a stamp never falls. Release, with [`overtaken`](Self::overtaken).
     pub(super) fn stamp(&self, hash: KeyHash, mark: Mark) {
-        let stamp = &self.buckets[bucket(hash)];
+        self.raise(bucket(hash), mark);
+    }
+
+    fn raise(&self, bucket: usize, mark: Mark) {
+        let stamp = &self.buckets[bucket];
         if stamp.load(Relaxed) < mark.0 {
             stamp.store(mark.0, Release);
+        }
+    }
+
+    /// Stamps the buckets of these shards of the hash, as far as they lie in part `index` of a store
+    /// in `count` parts, under that part's lock as in [`stamp`](Self::stamp).
+    pub(super) fn stamp_shards(&self, shards: &ShardSet, index: usize, count: usize, mark: Mark) {
+        for bucket in (index..BUCKETS).step_by(count) {
+            if shards.contains(bucket % SHARDS) {
+                self.raise(bucket, mark);
+            }
         }
     }
 
@@ -95,5 +110,20 @@ impl Fence {
     pub(super) fn overtaken(&self, hash: KeyHash, token: FillToken) -> bool {
         self.buckets[bucket(hash)].load(Acquire) > token.n0
             || self.everything.load(Acquire) > token.n0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_proto::shards::shard_of;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_of_the_hash_is_a_union_of_buckets() {
+        for n in 0..100_000_u64 {
+            let hash = KeyHash(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            assert_eq!(bucket(hash) % SHARDS, shard_of(hash));
+        }
     }
 }

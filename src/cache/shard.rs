@@ -17,6 +17,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 
 use weft_proto::id::KeyHash;
+use weft_proto::shards::ShardSet;
 
 use super::key::Key;
 
@@ -179,6 +180,13 @@ impl<V> Shard<V> {
                 removed.push(entry);
             }
         }
+    }
+
+    /// Takes out every entry whose hash falls into one of these shards of the hash, into `removed`.
+    pub(super) fn take_shards(&mut self, flushed: &ShardSet, removed: &mut Vec<Entry<V>>) {
+        let of = |hash: &&u64| flushed.contains_hash(KeyHash(**hash));
+        let hashes: Vec<u64> = self.heads.keys().filter(of).copied().collect();
+        self.take_many(&hashes, removed);
     }
 
     /// Takes out all entries, and the memory of their places with them.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam_utils::CachePadded;
 use weft_proto::id::KeyHash;
+use weft_proto::shards::ShardSet;
 
 use super::fence::{self, Fence, FillToken};
 use super::shard::Shard;
@@ -119,6 +120,24 @@ impl<V: Clone + Send + Sync + 'static> Store<V> {
         for shard in &self.shards {
             let contents = lock(shard).take_all();
             drop(contents);
+        }
+    }
+
+    /// An invalidation of every key whose hash falls into one of these shards of the hash, which
+    /// are unions of whole buckets as well.
+    pub(crate) fn flush(&self, flushed: &ShardSet) {
+        let mark = self.fence.advance();
+        let count = self.shards.len();
+        let mut removed = Vec::new();
+        for (index, shard) in self.shards.iter().enumerate() {
+            if !flushed.iter().any(|part| part % count == index) {
+                continue;
+            }
+            let mut shard = lock(shard);
+            self.fence.stamp_shards(flushed, index, count, mark);
+            shard.take_shards(flushed, &mut removed);
+            drop(shard);
+            removed.clear();
         }
     }
 

@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use weft_proto::id::{KeyHash, Namespace};
+use weft_proto::shards::ShardSet;
 
 use super::error::{LoadError, PublishError, check_key};
 use super::flight::{Flights, Turn};
@@ -267,6 +268,10 @@ impl<V: Clone + Send + Sync + 'static> Applies for Shared<V> {
 
     fn clear(&self) {
         self.store.clear();
+    }
+
+    fn flush(&self, shards: &ShardSet) {
+        self.store.flush(shards);
     }
 
     fn stats(&self) -> CacheStats {

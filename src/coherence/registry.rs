@@ -17,6 +17,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use weft_proto::id::{KeyHash, KeyHasher, Namespace};
+use weft_proto::shards::{ShardSet, Touched};
 use weft_proto::wire::batch::RecordKind;
 
 use super::error::{CacheError, NAMESPACES_MAX, NamespaceError, PublishError, check_key};
@@ -29,6 +30,8 @@ pub(crate) trait Applies: Any + Send + Sync {
     fn apply_hashes(&self, hashes: &[u64]);
     /// Removes everything, and fences all loads.
     fn clear(&self);
+    /// Removes every entry whose key hash falls into one of these shards, and fences loads of them.
+    fn flush(&self, shards: &ShardSet);
     /// See [`CacheStats`].
     fn stats(&self) -> CacheStats;
     /// The type of its values, for messages.
@@ -94,6 +97,23 @@ impl Registry {
     pub(crate) fn clear_all(&self) {
         for (_, cache) in self.caches() {
             cache.clear();
+        }
+    }
+
+    /// Drops from the caches what records that can't be had any more touched.
+    pub(crate) fn flush(&self, touched: &Touched) {
+        if touched.is_everything() {
+            return self.clear_all();
+        }
+        for (name, cache) in self.caches() {
+            let named = touched.within().find(|(touched, _)| **touched == name);
+            let shards = named.map_or(ShardSet::NONE, |(_, shards)| *shards);
+            let shards = shards.union(touched.everywhere());
+            if shards.is_all() {
+                cache.clear();
+            } else if !shards.is_empty() {
+                cache.flush(&shards);
+            }
         }
     }
 

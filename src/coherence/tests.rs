@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
-use weft_proto::id::{ClusterName, KeyHash, KeyHasher};
+use weft_proto::id::{ClusterName, KeyHash, KeyHasher, Namespace};
 use weft_proto::limits::KEY_BYTES_MAX;
+use weft_proto::shards::{ShardSet, Touched};
 use weft_proto::wire::batch::RecordKind;
 
 use super::queue::{NamespaceIndex, Outgoing, PublishQueue};
@@ -225,6 +226,33 @@ fn other_peers_records_reach_the_cache_of_their_namespace() {
     bench.registry.clear_all();
     assert!(users.is_empty() && pages.is_empty());
     assert_eq!(bench.published(), []);
+}
+
+#[test]
+fn a_flush_of_shards_drops_and_fences_those_and_no_others() {
+    let bench = Bench::standalone();
+    let (users, pages) = (bench.cache("users"), bench.cache("pages"));
+    let keys: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
+    for key in &keys {
+        assert!(users.reserve(key).fill(1) && pages.reserve(key).fill(1));
+    }
+    let mut shards = ShardSet::NONE;
+    [3, 64, 255].into_iter().for_each(|shard| shards.insert(shard));
+    let hit = |key: &&String| shards.contains_hash(bench.hasher.hash(key.as_bytes()));
+    let under_way: Vec<_> = keys.iter().map(|key| (key, users.reserve(key))).collect();
+    let mut touched = Touched::default();
+    touched.add(&Namespace::new("users").unwrap(), &shards);
+    bench.registry.flush(&touched);
+    let flushed = keys.iter().filter(hit).count();
+    assert!((10..60).contains(&flushed), "{flushed} of 2,000 keys in 3 of 256 shards");
+    for key in &keys {
+        assert_eq!((users.get(key).is_none(), pages.get(key)), (hit(&key), Some(1)));
+    }
+    for (key, reservation) in under_way {
+        assert_eq!(reservation.fill(2), !hit(&key), "a load that began before the flush");
+    }
+    bench.registry.flush(&Touched::everything());
+    assert!(users.is_empty() && pages.is_empty());
 }
 
 /// A load that tells when it begins and ends when it is told.

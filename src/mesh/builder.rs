@@ -147,7 +147,8 @@ impl MeshBuilder {
     }
 
     /// Bytes of records kept to repair others with, own and foreign. A peer that was away longer
-    /// than the log reaches back flushes its caches. Default: 64 MiB; at least 1 MiB.
+    /// than the log reaches back flushes the parts of its caches that were touched. Default: 64 MiB;
+    /// at least 1 MiB. Batches older than an hour go in any case.
     #[must_use]
     pub const fn log_bytes(mut self, bytes: usize) -> Self {
         self.log_bytes = bytes;

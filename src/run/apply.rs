@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weft_proto::event::{Arrival, FlushReason};
+use weft_proto::event::{Arrival, Flush, FlushReason};
 use weft_proto::id::{KeyHasher, PeerId};
 use weft_proto::node::Node;
+use weft_proto::shards::{SHARDS, Touched};
 use weft_proto::time::Now;
 use weft_proto::wire::batch::{RecordKind, Records};
 
@@ -75,15 +76,21 @@ impl Applier {
         self.tell(node, arrival, true);
     }
 
-    /// Drops everything cached before now.
-    pub(super) fn flush(&self, reason: FlushReason) {
-        self.shared.registry.clear_all();
-        let reason: Arc<str> = match reason {
+    /// Drops what a flush, or a part of one, names. Watchers are told at its end.
+    pub(super) fn flush(&self, flush: &Flush) {
+        self.shared.registry.flush(&flush.now);
+        if !flush.ends {
+            return;
+        }
+        let reason: Arc<str> = match flush.reason {
             FlushReason::Joined => "joined".into(),
-            FlushReason::Gone(range) => {
+            FlushReason::GoneShards(range)
+            | FlushReason::GoneNamespaces(range)
+            | FlushReason::Gone(range) => {
                 let (origin, lo, hi) = (range.origin, range.lo.0, range.hi.0);
-                tracing::warn!(%origin, lo, hi, "records nobody can supply: all caches flushed");
-                format!("gone: {origin} {lo}..={hi}").into()
+                let dropped = describe(&flush.whole);
+                tracing::warn!(%origin, lo, hi, dropped, "records nobody can supply: flushed");
+                format!("gone: {origin} {lo}..={hi}: {dropped}").into()
             }
         };
         // Without watchers there is nobody to tell.
@@ -140,4 +147,19 @@ impl Applier {
         self.names.insert(peer, Arc::clone(&name));
         name
     }
+}
+
+/// What a flush drops, for people.
+fn describe(touched: &Touched) -> String {
+    if !touched.everywhere().is_empty() {
+        return "all caches".to_owned();
+    }
+    let parts: Vec<String> = touched
+        .within()
+        .map(|(name, shards)| match shards.len() {
+            SHARDS => name.to_string(),
+            some => format!("{some}/{SHARDS} of {name}"),
+        })
+        .collect();
+    parts.join(", ")
 }

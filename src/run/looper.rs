@@ -218,7 +218,7 @@ impl Looper {
             match output {
                 Output::Apply(_) => {}
                 Output::Issued(arrival) => self.applier.issued(&self.node, &arrival),
-                Output::Flush(reason) => self.applier.flush(reason),
+                Output::Flush(flush) => self.applier.flush(&flush),
                 Output::Directory(from, bytes) => self.directory.handle(from, &bytes),
                 Output::Member(event) => self.note_member(&event),
                 Output::Left(confirmed) => {

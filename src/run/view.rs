@@ -1,6 +1,7 @@
 //! Builds the view: what the handle, the admin interface and the metrics read.
 
 use weft_proto::error::DropReason;
+use weft_proto::event::FlushReason;
 use weft_proto::member::{Identity, MemberState as State};
 use weft_proto::time::Now;
 
@@ -137,7 +138,7 @@ impl Looper {
             pulls_sent: stats.pulls_sent,
             pulls_answered: stats.pulls_answered,
             repairs_open: self.node.open_repairs() as u64,
-            flushes: vec![("joined", stats.flushes[0]), ("gone", stats.flushes[1])],
+            flushes: FlushReason::LABELS.into_iter().zip(stats.flushes).collect(),
             stamps_ahead: stats.stamps_ahead,
             drops: DropReason::ALL.iter().map(|r| (r.label(), stats.drops[*r as usize])).collect(),
             packets_in: sum(|c| c.packets_in),
@@ -156,6 +157,7 @@ impl Looper {
             receivers_lagging: lagging as u64,
             log_bytes: log as u64,
             log_bytes_max: log_max as u64,
+            log_summary_bytes: self.node.summary_bytes() as u64,
             queue_records: self.shared().queue.len() as u64,
             queue_records_max: self.shared().queue.capacity() as u64,
             records_missing: self.node.streams().map(|s| s.missing).sum(),

@@ -206,6 +206,7 @@ pub struct Metrics {
     pub receivers_lagging: u64,
     pub log_bytes: u64,
     pub log_bytes_max: u64,
+    pub log_summary_bytes: u64,
     pub queue_records: u64,
     pub queue_records_max: u64,
     pub records_missing: u64,
@@ -319,7 +320,7 @@ impl Metrics {
             ),
             by(
                 "weft_flushes_total",
-                "Times all caches were flushed because records could not be had.",
+                "Times caches, or the parts of them that were touched, were flushed because records could not be had.",
                 "reason",
                 &self.flushes,
             ),
@@ -407,6 +408,12 @@ impl Metrics {
             ),
             one("weft_log_bytes", "Bytes in the log.", Gauge, self.log_bytes),
             one("weft_log_limit_bytes", "Most bytes the log may hold.", Gauge, self.log_bytes_max),
+            one(
+                "weft_log_summary_bytes",
+                "Bytes of summaries of what the log dropped.",
+                Gauge,
+                self.log_summary_bytes,
+            ),
             one("weft_queue_records", "Records waiting to be sent.", Gauge, self.queue_records),
             one(
                 "weft_queue_limit_records",

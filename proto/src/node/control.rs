@@ -13,6 +13,7 @@ use crate::wire::section::{
     self, Ack, Digest, HEADS_ACK_WANTED, HEADS_ALL, HEADS_WANTED, Head, Kind, Pull, Pulled,
     SECTION_HEADER_BYTES,
 };
+use crate::wire::summary::Summary;
 
 /// One section and where it goes.
 #[derive(Debug)]
@@ -23,11 +24,12 @@ pub(super) struct Outgoing {
     pub(super) alone: bool,
 }
 
-/// An answer to a pull, in order: batches, then the section that ends it.
+/// An answer to a pull, in order: batches, then the section that ends it, with what the first of
+/// the ranges that are gone had touched.
 #[derive(Debug)]
 pub(super) enum Answer {
     Batch(Job),
-    End(SocketAddr, Pulled),
+    End(SocketAddr, Pulled, Option<Summary>),
 }
 
 /// Queues of sections and answers.

@@ -24,16 +24,17 @@ use std::time::Duration;
 use crate::clock::hlc::HybridClock;
 use crate::clock::vector::VersionVector;
 use crate::error::DropReason;
-use crate::event::{Arrival, FlushReason, NodeConfig, NodeStats, Output};
+use crate::event::{Arrival, Flush, FlushReason, NodeConfig, NodeStats, Output};
 use crate::id::{Boot, KeyHash, Namespace, Origin, PeerId, PeerName, Seq};
 use crate::limits::{
     DIRECT_RECEIVERS_MAX, KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE,
 };
 use crate::member::{Identity, MemberEvent, MemberState, Membership};
-use crate::repair::{Digests, Repair};
+use crate::repair::{Digests, FlushPart, Repair};
 use crate::rng::Rng;
+use crate::shards::Touched;
 use crate::spread::Spread;
-use crate::stream::{StreamView, Streams};
+use crate::stream::{LogConfig, StreamView, Streams};
 use crate::time::{Instant, Now};
 use crate::wire::batch::{Batch, RecordKind};
 use crate::wire::seal::{BodyBuffer, Seal};
@@ -111,12 +112,17 @@ impl Node {
             zone: config.zone.clone(),
         };
         let own = Origin { peer: config.name.id(), boot: config.boot };
+        let log = LogConfig {
+            bytes_max: config.log_bytes,
+            age_max: config.log_age,
+            ..LogConfig::new(config.cluster.key_hasher())
+        };
         let mut rng = Rng::new(config.seed);
         let mut membership = Membership::new(identity, config.member.clone(), rng.next(), now.at);
         membership.set_multicast(now.at, config.multicast);
         let mut node = Self {
             membership,
-            streams: Streams::new(own, config.log_bytes),
+            streams: Streams::new(own, log),
             spread: Spread::new(config.log_bytes, config.packet_bytes_max),
             repair: Repair::default(),
             digests: Digests::default(),
@@ -323,6 +329,12 @@ impl Node {
         self.streams.log_bytes()
     }
 
+    /// Bytes of summaries of what the log dropped.
+    #[must_use]
+    pub const fn summary_bytes(&self) -> usize {
+        self.streams.summary_bytes()
+    }
+
     /// The smoothed round trip to a peer; zero before the first measurement.
     #[must_use]
     pub fn round_trip(&self, peer: PeerId) -> Duration {
@@ -353,13 +365,28 @@ impl Node {
         self.stats.drops[reason as usize] += 1;
     }
 
-    fn flush(&mut self, reason: FlushReason) {
-        let slot = match reason {
-            FlushReason::Joined => 0,
-            FlushReason::Gone(_) => 1,
-        };
-        self.stats.flushes[slot] += 1;
-        self.outputs.push_back(Output::Flush(reason));
+    fn flush(&mut self, flush: Flush) {
+        if flush.ends {
+            self.stats.flushes[flush.reason.slot()] += 1;
+        }
+        self.outputs.push_back(Output::Flush(flush));
+    }
+
+    fn flush_everything(&mut self, reason: FlushReason) {
+        let whole = Touched::everything();
+        self.flush(Flush { reason, now: whole.clone(), whole, ends: true });
+    }
+
+    /// Flushes what lost ranges touched, as it falls due, and gives them up at the end.
+    fn flush_lost(&mut self, now: Now) {
+        while let Some(part) = self.repair.next_flush(now.at, |n| self.rng.below(n)) {
+            let FlushPart { range, now: part, whole, ends } = part;
+            if ends {
+                self.streams.give_up(range, &whole, now.at);
+            }
+            let reason = FlushReason::gone(range, &whole);
+            self.flush(Flush { reason, now: part, whole, ends });
+        }
     }
 
     /// Moves what the membership wants sent and said, and follows its changes.
@@ -430,6 +457,9 @@ impl Node {
         while let Some(probe) = self.spread.due_probe(now.at) {
             self.control.probe(probe.to, probe.bytes, self.seal.overhead());
         }
+        self.streams.expire(now.at);
+        self.flush_lost(now);
+        let rng = &mut self.rng;
         let live = self.spread.members();
         while let Some(request) =
             self.repair.next_request(now.at, &self.streams, live, |n| rng.below(n))

@@ -23,6 +23,7 @@ use crate::wire::section::{
     self, BatchHead, Digest, HEADS_ACK_WANTED, HEADS_ALL, HEADS_FROM_JOINER, HEADS_WANTED, Kind,
     Pull, Pulled, Section,
 };
+use crate::wire::summary::Summary;
 
 /// A multicast confirmation is believed for this many hello periods, so that two lost ones do not
 /// end it.
@@ -117,6 +118,10 @@ impl Node {
             }
             Kind::Pulled => {
                 self.on_pulled(now, from, &Pulled::take(section)?);
+                Ok(())
+            }
+            Kind::Summary => {
+                self.repair.told(from.origin.peer, Summary::take(section)?);
                 Ok(())
             }
             Kind::Digest => {
@@ -237,17 +242,15 @@ impl Node {
         }
         self.joining = None;
         if self.streams.finish_joining() {
-            self.flush(FlushReason::Joined);
+            self.flush_everything(FlushReason::Joined);
         }
     }
 
     fn on_pulled(&mut self, now: Now, from: Sender, answer: &Pulled) {
         let live = self.spread.members();
-        let lost = self.repair.answered(from.origin.peer, answer, &self.streams, live, now.at);
-        for range in lost {
-            self.streams.give_up(range.origin, range.lo, range.hi);
-            self.flush(FlushReason::Gone(range));
-        }
+        let rng = &mut self.rng;
+        let peer = from.origin.peer;
+        self.repair.answered(peer, answer, &self.streams, live, now.at, |n| rng.below(n));
     }
 
     fn on_digest(&mut self, now: Now, from: Sender, digest: &Digest) {

@@ -10,11 +10,14 @@ use std::time::Duration;
 use super::Node;
 use super::control::Answer;
 use crate::id::Seq;
-use crate::limits::{PACKET_BYTES_SAFE, PULL_BYTES_MAX, PULL_RANGES_MAX};
+use crate::limits::{
+    PACKET_BYTES_SAFE, PULL_BYTES_MAX, PULL_RANGES_MAX, PULLED_RANGES_MAX, SUMMARY_WIRE_BYTES_MAX,
+};
 use crate::spread::{Destination, Job, PACKET_OVERHEAD_MAX};
 use crate::time::Now;
 use crate::wire::packet::{self, HEADER_BYTES, Header};
-use crate::wire::section::{self, BatchHead, Part, StreamRange};
+use crate::wire::section::{self, BatchHead, Part, SECTION_HEADER_BYTES, StreamRange};
+use crate::wire::summary::Summary;
 
 /// A packet in the caller's buffer and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,17 @@ const TRAILER_HEADS_MAX: usize = 8;
 const TRAILER_PACKET_BYTES_MAX: usize = 512;
 /// Archive bytes in one fragment: every path carries it, and the size never changes between tries.
 const FRAGMENT_BYTES: usize = PACKET_BYTES_SAFE - PACKET_OVERHEAD_MAX - 8;
+
+/// The end of an answer fits a packet: a summary with its fixed part, and two full lists of ranges.
+const _: () = assert!(
+    PACKET_OVERHEAD_MAX
+        + 2 * SECTION_HEADER_BYTES
+        + 40
+        + SUMMARY_WIRE_BYTES_MAX
+        + 8
+        + 2 * PULLED_RANGES_MAX * 32
+        <= PACKET_BYTES_SAFE
+);
 
 /// A large batch that is being sent in fragments.
 #[derive(Debug)]
@@ -75,8 +89,11 @@ impl Node {
                     }
                     continue;
                 }
-                Some(Answer::End(to, end)) => {
+                Some(Answer::End(to, end, summary)) => {
                     self.open_packet(buf);
+                    if let Some(summary) = summary {
+                        summary.put(buf);
+                    }
                     end.put(buf);
                     self.close_packet(buf);
                     return Some(Transmit { to: Destination::One(to) });
@@ -225,14 +242,31 @@ impl Node {
                 }
             }
         }
-        // Half of the room each; what is cut off is asked for again.
-        gone.truncate(PULL_RANGES_MAX / 2);
-        absent.truncate(PULL_RANGES_MAX / 2);
-        answers.push(Answer::End(to, section::Pulled { nonce: pull.nonce, gone, absent }));
+        let summary = self.sum_up(pull.nonce, &mut gone);
+        // What is cut off is asked for again.
+        gone.truncate(PULLED_RANGES_MAX);
+        absent.truncate(PULLED_RANGES_MAX);
+        answers.push(Answer::End(to, section::Pulled { nonce: pull.nonce, gone, absent }, summary));
         self.stats.pulls_answered += 1;
         if !self.control.answer(answers) {
             self.refuse(crate::error::DropReason::Busy);
         }
+    }
+}
+
+impl Node {
+    /// What the first of these ranges touched. It is cut where the summaries that are left begin or
+    /// end, so that what is said of it holds for all of it.
+    fn sum_up(&self, nonce: u64, gone: &mut Vec<StreamRange>) -> Option<Summary> {
+        let range = gone.first_mut()?;
+        let whole = *range;
+        let (end, touched) = self.streams.summary(range.origin, range.lo, range.hi);
+        range.hi = end;
+        let first = *range;
+        if end < whole.hi {
+            gone.insert(1, StreamRange { lo: end.next(), ..whole });
+        }
+        Summary::fitting(nonce, first, touched?)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Repair: asks for what is missing, and finds out that something is.
 //!
 //! In: streams with holes, answers, witnesses that a range is gone, fingerprints. Out: pulls, each
-//! to one peer, and ranges nobody can supply any more (the caller flushes for those). One request
+//! to one peer, and flushes for ranges nobody can supply any more, part by part. One request
 //! is outstanding per stream; a lost one is repeated with growing pauses, for ever.
 //!
 //! Who is asked: first the peer that revealed the hole, then the origin, then anyone. What was
-//! evicted everywhere is given up only when the origin says so, or, if it does not live, when
-//! [`GONE_WITNESSES`] peers (all, if fewer live) do.
+//! evicted is given up when [`GONE_WITNESSES`] peers (all, if fewer live) say so, the origin among
+//! them if it lives. What it touched is known if one of them still has a summary of it.
 
 mod digest;
+mod flush;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,11 +19,16 @@ use crate::limits::{
     GONE_WITNESSES, PULL_BYTES_MAX, PULL_RANGES_MAX, PULL_TIMEOUT_MAX, PULL_TIMEOUT_MIN,
     REORDER_MIN,
 };
+use crate::shards::Touched;
 use crate::stream::Streams;
 use crate::time::Instant;
 use crate::wire::section::{Pull, Pulled, StreamRange};
+use crate::wire::summary::Summary;
 
 pub use self::digest::Digests;
+pub use self::flush::FlushPart;
+
+use self::flush::Flushes;
 
 /// With nobody alive to ask, a hole is looked at again after this.
 const NOBODY_PAUSE: Duration = Duration::from_secs(1);
@@ -39,10 +45,13 @@ struct Want {
     asked: Option<(u64, PeerId, Instant)>,
     /// What was missing when it was sent.
     missing: Vec<(Seq, Seq)>,
-    /// Who said that the lowest missing range is gone, or absent there too, and its first number.
-    gone: BTreeSet<PeerId>,
-    absent: BTreeSet<PeerId>,
+    /// The lowest missing number, and what was said of it: by whom, up to which number the same
+    /// holds, and what is still known of the records.
     lowest: u64,
+    gone: BTreeMap<PeerId, (Seq, Option<Touched>)>,
+    absent: BTreeMap<PeerId, Seq>,
+    /// What the request under way was told before its answer ended.
+    summary: Option<Summary>,
 }
 
 impl Want {
@@ -58,16 +67,31 @@ impl Want {
         live: &[PeerId],
         now: Instant,
     ) -> bool {
-        if self.gone.contains(&origin.peer) {
-            return true;
-        }
-        if live.contains(&origin.peer) {
+        if live.contains(&origin.peer) && !self.gone.contains_key(&origin.peer) {
             return false;
         }
         let silent = now.saturating_since(streams.moved_at(origin)) > ABSENT_PATIENCE;
-        let witness =
-            |peer: &&PeerId| self.gone.contains(peer) || (silent && self.absent.contains(peer));
+        let witness = |peer: &&PeerId| {
+            self.gone.contains_key(peer) || (silent && self.absent.contains_key(peer))
+        };
         live.iter().filter(witness).count() >= GONE_WITNESSES.min(live.len()).max(1)
+    }
+
+    /// The part from the lowest number on that all witnesses speak of, and what it touched: as far
+    /// as one of them knows, else everything.
+    fn verdict(&self) -> (Seq, Touched) {
+        let ends = self.gone.values().map(|(hi, _)| hi).chain(self.absent.values());
+        let all = ends.min().copied().unwrap_or(Seq(self.lowest));
+        let known = self.gone.values().filter_map(|(hi, touched)| Some((*hi, touched.as_ref()?)));
+        match known.max_by_key(|(hi, _)| *hi) {
+            Some((hi, touched)) => (hi.min(all), touched.clone()),
+            None => (all, Touched::everything()),
+        }
+    }
+
+    fn forget_witnesses(&mut self) {
+        self.gone.clear();
+        self.absent.clear();
     }
 }
 
@@ -89,6 +113,7 @@ pub struct Request {
 #[derive(Debug, Default)]
 pub struct Repair {
     wants: BTreeMap<Origin, Want>,
+    flushes: Flushes,
     next_nonce: u64,
     round_trips: BTreeMap<PeerId, Duration>,
     pulls: u64,
@@ -145,7 +170,11 @@ impl Repair {
         mut random: impl FnMut(usize) -> usize,
     ) -> Option<Request> {
         loop {
-            let (&origin, want) = self.wants.iter_mut().find(|(_, want)| want.due <= now)?;
+            let flushes = &self.flushes;
+            let due = |(origin, want): &(&Origin, &mut Want)| {
+                want.due <= now && !flushes.is_under_way(**origin)
+            };
+            let (&origin, want) = self.wants.iter_mut().find(due)?;
             let missing = streams.missing(origin, PULL_RANGES_MAX);
             if missing.is_empty() {
                 self.wants.remove(&origin);
@@ -167,6 +196,7 @@ impl Repair {
             // Up to a quarter of jitter, so that peers that lost the same packet spread out.
             let jitter = pause / 400 * u32::try_from(random(100)).unwrap_or(0);
             want.asked = Some((nonce, to, now));
+            want.summary = None;
             want.due = now + pause + jitter;
             want.missing.clone_from(&missing);
             let ranges = missing.iter().map(|&(lo, hi)| StreamRange { origin, lo, hi }).collect();
@@ -175,8 +205,19 @@ impl Repair {
         }
     }
 
-    /// An answer ended. Returns the ranges that nobody can supply: the caller flushes what they
-    /// could have touched and gives them up.
+    /// A peer tells what the first range of its answer touched that it has no more.
+    pub fn told(&mut self, from: PeerId, summary: Summary) {
+        let want = self.wants.get_mut(&summary.range.origin);
+        let asked = |want: &&mut Want| {
+            want.asked.is_some_and(|(nonce, to, _)| nonce == summary.nonce && to == from)
+        };
+        if let Some(want) = want.filter(asked) {
+            want.summary = Some(summary);
+        }
+    }
+
+    /// An answer ended. If it makes clear that nobody can supply a range, its flush begins:
+    /// [`Repair::next_flush`] has its parts.
     pub fn answered(
         &mut self,
         from: PeerId,
@@ -184,65 +225,75 @@ impl Repair {
         streams: &Streams,
         live: &[PeerId],
         now: Instant,
-    ) -> Vec<StreamRange> {
+        mut random: impl FnMut(usize) -> usize,
+    ) {
         let asked = |want: &&mut Want| {
             want.asked.is_some_and(|(nonce, to, _)| nonce == answer.nonce && to == from)
         };
         let Some((&origin, _)) = self.wants.iter_mut().find(|(_, want)| asked(want)) else {
-            return Vec::new();
+            return;
         };
         let sent_at = self.wants[&origin].asked.map_or(now, |(_, _, at)| at);
         self.measured(from, now.saturating_since(sent_at));
-        let Some(want) = self.wants.get_mut(&origin) else { return Vec::new() };
+        let Some(want) = self.wants.get_mut(&origin) else { return };
         want.asked = None;
-        let missing = streams.missing(origin, 1);
-        let Some(&(lowest, _)) = missing.first() else {
+        let Some(&(lowest, _)) = streams.missing(origin, 1).first() else {
             self.wants.remove(&origin);
-            return Vec::new();
+            return;
         };
-        let pending: Vec<StreamRange> = answer
-            .gone
-            .iter()
-            .chain(&answer.absent)
-            .filter(|range| range.origin == origin)
-            .copied()
-            .collect();
+        let speaks_of = |ranges: &[StreamRange]| {
+            ranges
+                .iter()
+                .find(|range| range.origin == origin && range.lo <= lowest && lowest <= range.hi)
+                .map(|range| range.hi)
+        };
+        let (gone, absent) = (speaks_of(&answer.gone), speaks_of(&answer.absent));
         let progress = want.missing != streams.missing(origin, PULL_RANGES_MAX);
-        if pending.is_empty() || progress {
+        if (gone.is_none() && absent.is_none()) || progress {
             // More is to come, or part of the answer was lost: ask again, at once if this helped.
             want.tries = if progress { 0 } else { want.tries + 1 };
             want.due = now + if progress { Duration::ZERO } else { pause_after(want.tries) };
-            return Vec::new();
-        }
-        if want.lowest != lowest.0 {
-            want.lowest = lowest.0;
-            want.gone.clear();
-            want.absent.clear();
+            return;
         }
         // Witnesses speak of the lowest missing number; what lies above has its turn after it.
-        let has_lowest = |range: &StreamRange| range.lo <= lowest && lowest <= range.hi;
-        if answer.gone.iter().any(|range| range.origin == origin && has_lowest(range)) {
-            want.gone.insert(from);
-        } else if pending.iter().any(has_lowest) {
-            want.absent.insert(from);
+        if want.lowest != lowest.0 {
+            want.lowest = lowest.0;
+            want.forget_witnesses();
+        }
+        if let Some(hi) = gone {
+            let told = want.summary.take().filter(|told| {
+                told.range.origin == origin && told.range.lo <= lowest && hi <= told.range.hi
+            });
+            want.gone.insert(from, (hi, told.map(|told| told.touched)));
+        } else if let Some(hi) = absent {
+            want.absent.insert(from, hi);
         }
         want.tries += 1;
         want.due = now + pause_after(want.tries);
-        if !want.is_hopeless(origin, streams, live, now) {
-            return Vec::new();
+        if want.is_hopeless(origin, streams, live, now) {
+            let (hi, touched) = want.verdict();
+            want.forget_witnesses();
+            (want.tries, want.due) = (0, now);
+            let range = StreamRange { origin, lo: lowest, hi };
+            self.flushes.start(range, touched, now, &mut random);
         }
-        want.gone.clear();
-        want.absent.clear();
-        (want.tries, want.due) = (0, now);
-        // The origin knows about all of its stream; others were asked about the lowest number only.
-        let certain = |range: &StreamRange| from == origin.peer || has_lowest(range);
-        pending.into_iter().filter(certain).collect()
+    }
+
+    /// The next part of a flush that is due. After the last one the caller gives the range up.
+    pub fn next_flush(
+        &mut self,
+        now: Instant,
+        mut random: impl FnMut(usize) -> usize,
+    ) -> Option<FlushPart> {
+        self.flushes.next(now, &mut random)
     }
 
     /// When the next pull is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.wants.values().map(|want| want.due).min()
+        let wants = self.wants.iter().filter(|(origin, _)| !self.flushes.is_under_way(**origin));
+        let pull = wants.map(|(_, want)| want.due).min();
+        [pull, self.flushes.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Panics when a promise between the fields is broken.
@@ -262,7 +313,9 @@ fn choose(
     random: &mut impl FnMut(usize) -> usize,
 ) -> Option<PeerId> {
     let usable = |peer: &PeerId| {
-        live.binary_search(peer).is_ok() && !want.gone.contains(peer) && !want.absent.contains(peer)
+        live.binary_search(peer).is_ok()
+            && !want.gone.contains_key(peer)
+            && !want.absent.contains_key(peer)
     };
     let revealer = streams.revealed_by(origin).filter(usable);
     let source = Some(origin.peer).filter(usable);

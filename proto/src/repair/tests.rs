@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::clock::hlc::Hlc;
-use crate::id::{Boot, KeyHash, Namespace, Seq};
+use crate::id::{Boot, ClusterName, KeyHash, Namespace, Seq};
+use crate::shards::ShardSet;
+use crate::stream::LogConfig;
 use crate::wire::batch::{Batch, BatchBuilder, RecordKind};
 use crate::wire::section::Head;
 
@@ -16,6 +18,10 @@ fn at(ms: u64) -> Instant {
     Instant::ZERO + Duration::from_millis(ms)
 }
 
+fn log() -> LogConfig {
+    LogConfig::new(ClusterName::new("test").unwrap().key_hasher())
+}
+
 fn batch(first: u64) -> Batch {
     let mut builder = BatchBuilder::default();
     builder.push(RecordKind::Key, &Namespace::new("a").unwrap(), KeyHash(first), None, 1_000);
@@ -24,7 +30,7 @@ fn batch(first: u64) -> Batch {
 
 /// Streams that know of head 5 by peer 3 and have number 3 only.
 fn holed() -> Streams {
-    let mut streams = Streams::new(Origin { peer: PeerId(9), boot: Boot(1) }, 1 << 20);
+    let mut streams = Streams::new(Origin { peer: PeerId(9), boot: Boot(1) }, log());
     streams.finish_joining();
     streams.receive(origin(), batch(3), at(0)).unwrap();
     streams.hear(Head { origin: origin(), head: Seq(5), floor: Seq(1) }, PeerId(3), at(0)).unwrap();
@@ -64,9 +70,23 @@ fn a_filled_hole_ends_the_repair() {
         streams.receive(origin(), batch(first), at(2)).unwrap();
     }
     let answer = Pulled { nonce: asked.pull.nonce, gone: Vec::new(), absent: Vec::new() };
-    assert!(repair.answered(PeerId(3), &answer, &streams, &LIVE, at(3)).is_empty());
+    assert!(answered(&mut repair, &streams, PeerId(3), &answer, &LIVE, at(3)).is_none());
     assert_eq!(repair.open(), 0);
     assert_eq!(repair.round_trip(PeerId(3)), Duration::from_millis(2));
+}
+
+/// What the flush that an answer starts is about, if it starts one; the flush is carried out.
+fn answered(
+    repair: &mut Repair,
+    streams: &Streams,
+    from: PeerId,
+    answer: &Pulled,
+    live: &[PeerId],
+    now: Instant,
+) -> Option<FlushPart> {
+    repair.answered(from, answer, streams, live, now, |_| 0);
+    let parts = || repair.next_flush(now + Duration::from_secs(9), |_| 0);
+    std::iter::from_fn(parts).last()
 }
 
 fn say_gone(
@@ -74,24 +94,82 @@ fn say_gone(
     streams: &Streams,
     live: &[PeerId],
     now: &mut u64,
-) -> (PeerId, Vec<StreamRange>) {
+) -> (PeerId, Option<FlushPart>) {
     loop {
         *now += 1;
         if let Some(asked) = request(repair, streams, live, at(*now)) {
             let answer =
                 Pulled { nonce: asked.pull.nonce, gone: asked.pull.ranges, absent: Vec::new() };
-            return (asked.to, repair.answered(asked.to, &answer, streams, live, at(*now)));
+            return (asked.to, answered(repair, streams, asked.to, &answer, live, at(*now)));
         }
     }
 }
 
+fn lost(part: &FlushPart) -> (u64, u64) {
+    assert!(part.ends);
+    (part.range.lo.0, part.range.hi.0)
+}
+
 #[test]
-fn the_origins_word_is_enough_to_give_up() {
+fn a_live_origin_must_be_among_the_three_that_say_gone() {
     let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
     repair.want(origin(), None, at(0));
-    assert_eq!(say_gone(&mut repair, &streams, &LIVE, &mut now), (PeerId(3), Vec::new()));
-    let (who, lost) = say_gone(&mut repair, &streams, &LIVE, &mut now);
-    assert_eq!((who, lost.len()), (PeerId(1), 2));
+    let mut asked = BTreeSet::new();
+    let part = loop {
+        let (who, part) = say_gone(&mut repair, &streams, &LIVE, &mut now);
+        asked.insert(who);
+        if let Some(part) = part {
+            break part;
+        }
+    };
+    assert_eq!(asked.len(), 3);
+    assert!(asked.contains(&PeerId(1)));
+    assert_eq!(lost(&part), (1, 2));
+    assert!(part.whole.is_everything());
+}
+
+#[test]
+fn one_summary_among_the_witnesses_narrows_the_flush() {
+    let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
+    repair.want(origin(), None, at(0));
+    let mut touched = Touched::default();
+    touched.add(&Namespace::new("a").unwrap(), &ShardSet::from_words([1, 0, 0, 0]));
+    let part = loop {
+        now += 1;
+        let Some(asked) = request(&mut repair, &streams, &LIVE, at(now)) else { continue };
+        let nonce = asked.pull.nonce;
+        let gone = asked.pull.ranges;
+        if asked.to == PeerId(3) {
+            let told = |nonce, range| Summary { nonce, range, touched: touched.clone() };
+            repair.told(PeerId(2), told(nonce, gone[0]));
+            repair.told(PeerId(3), told(nonce, gone[0]));
+            repair.told(PeerId(3), told(nonce + 1, gone[1]));
+        }
+        let answer = Pulled { nonce, gone, absent: Vec::new() };
+        if let Some(part) = answered(&mut repair, &streams, asked.to, &answer, &LIVE, at(now)) {
+            break part;
+        }
+    };
+    assert_eq!(lost(&part), (1, 2));
+    assert_eq!(part.whole, touched);
+}
+
+#[test]
+fn a_range_is_given_up_only_as_far_as_all_witnesses_speak_of_it() {
+    let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
+    let live = [PeerId(2), PeerId(3), PeerId(4)];
+    repair.want(origin(), None, at(0));
+    let part = loop {
+        now += 1;
+        let Some(asked) = request(&mut repair, &streams, &live, at(now)) else { continue };
+        let hi = if asked.to == PeerId(4) { Seq(1) } else { Seq(2) };
+        let gone = vec![StreamRange { origin: origin(), lo: Seq(1), hi }];
+        let answer = Pulled { nonce: asked.pull.nonce, gone, absent: Vec::new() };
+        if let Some(part) = answered(&mut repair, &streams, asked.to, &answer, &live, at(now)) {
+            break part;
+        }
+    };
+    assert_eq!(lost(&part), (1, 1), "peer 4 may have number 2");
 }
 
 #[test]
@@ -101,9 +179,9 @@ fn a_dead_origins_range_takes_three_witnesses() {
     repair.want(origin(), None, at(0));
     let mut asked = BTreeSet::new();
     for witness in 1..=3 {
-        let (who, lost) = say_gone(&mut repair, &streams, &live, &mut now);
+        let (who, part) = say_gone(&mut repair, &streams, &live, &mut now);
         asked.insert(who);
-        assert_eq!(lost.is_empty(), witness < 3);
+        assert_eq!(part.is_none(), witness < 3);
     }
     assert_eq!(asked.len(), 3, "each was asked once");
 }
@@ -127,7 +205,7 @@ fn what_others_lack_too_is_given_up_only_long_after_the_origin_fell_silent() {
         if let Some(asked) = request(&mut repair, &streams, &live, at(ms)) {
             let nonce = asked.pull.nonce;
             let answer = Pulled { nonce, gone: Vec::new(), absent: asked.pull.ranges };
-            if !repair.answered(asked.to, &answer, &streams, &live, at(ms)).is_empty() {
+            if answered(&mut repair, &streams, asked.to, &answer, &live, at(ms)).is_some() {
                 given_up_at = Some(ms);
                 break;
             }
@@ -142,16 +220,14 @@ fn witnesses_of_one_range_don_t_give_up_another() {
     let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
     let live = [PeerId(2), PeerId(3), PeerId(4)];
     repair.want(origin(), None, at(0));
-    let lost = loop {
+    let part = loop {
         now += 1;
         let Some(asked) = request(&mut repair, &streams, &live, at(now)) else { continue };
         let [low, high] = asked.pull.ranges[..] else { panic!("two holes") };
         let answer = Pulled { nonce: asked.pull.nonce, gone: vec![low], absent: vec![high] };
-        let lost = repair.answered(asked.to, &answer, &streams, &live, at(now));
-        if !lost.is_empty() {
-            break lost;
+        if let Some(part) = answered(&mut repair, &streams, asked.to, &answer, &live, at(now)) {
+            break part;
         }
     };
-    let lost: Vec<_> = lost.iter().map(|range| (range.lo.0, range.hi.0)).collect();
-    assert_eq!(lost, [(1, 2)], "what is absent may be on its way");
+    assert_eq!(lost(&part), (1, 2), "what is absent may be on its way");
 }

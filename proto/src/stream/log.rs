@@ -1,12 +1,47 @@
-//! The log: batches of all streams under one budget of bytes, evicted oldest first.
+//! The log: batches of all streams under one budget of bytes and one age, evicted oldest first.
 //!
 //! Own and foreign batches are kept alike, so that the survivors of a dead origin can answer for
-//! it. What has been evicted is named by the floor: numbers below it can't be supplied.
+//! it. What has been evicted is named by the floor: numbers below it can't be supplied, but for a
+//! while their summary can.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use crate::id::Origin;
+use super::summary::{Summaries, touched_by};
+use crate::id::{KeyHasher, Origin};
+use crate::limits::{LOG_AGE_DEFAULT, LOG_BYTES_DEFAULT, SUMMARY_BYTES_MAX};
+use crate::shards::Touched;
+use crate::time::Instant;
 use crate::wire::batch::Batch;
+
+/// How much the log keeps, and what it needs to know to sum up the rest.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Bytes of batches.
+    pub bytes_max: usize,
+    /// How long a batch is kept.
+    pub age_max: Duration,
+    /// Bytes of summaries.
+    pub summary_bytes_max: usize,
+    /// From keys to hashes, for batches that carry keys.
+    pub hasher: KeyHasher,
+}
+
+impl LogConfig {
+    /// The default sizes.
+    #[must_use]
+    pub const fn new(hasher: KeyHasher) -> Self {
+        Self {
+            bytes_max: LOG_BYTES_DEFAULT,
+            age_max: LOG_AGE_DEFAULT,
+            summary_bytes_max: SUMMARY_BYTES_MAX,
+            hasher,
+        }
+    }
+}
+
+/// Old summaries are looked for this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// What a batch costs beside its bytes: map nodes, the shared header, the order entry.
 const BATCH_COST: usize = 128;
@@ -21,10 +56,12 @@ struct StreamLog {
 #[derive(Debug)]
 pub(super) struct Log {
     streams: BTreeMap<Origin, StreamLog>,
-    /// Every batch once, in the order of arrival.
-    order: VecDeque<(Origin, u64)>,
+    /// Every batch once, in the order of arrival, and when that was.
+    order: VecDeque<(Origin, u64, Instant)>,
     bytes: usize,
-    bytes_max: usize,
+    config: LogConfig,
+    summaries: Summaries,
+    swept_at: Instant,
 }
 
 fn cost(batch: &Batch) -> usize {
@@ -32,8 +69,10 @@ fn cost(batch: &Batch) -> usize {
 }
 
 impl Log {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { streams: BTreeMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+    pub(super) fn new(config: LogConfig) -> Self {
+        let summaries = Summaries::new(config.summary_bytes_max);
+        let (streams, order) = (BTreeMap::new(), VecDeque::new());
+        Self { streams, order, bytes: 0, config, summaries, swept_at: Instant::ZERO }
     }
 
     /// Notes where a stream was taken up: nothing below can be supplied.
@@ -41,7 +80,7 @@ impl Log {
         self.streams.entry(origin).or_default().floor = floor;
     }
 
-    pub(super) fn push(&mut self, origin: Origin, batch: Batch) {
+    pub(super) fn push(&mut self, origin: Origin, batch: Batch, now: Instant) {
         let (first, bytes) = (batch.first.0, cost(&batch));
         let stream = self.streams.entry(origin).or_default();
         if let Some(old) = stream.batches.insert(first, batch) {
@@ -49,22 +88,54 @@ impl Log {
             stream.bytes -= cost(&old);
             self.bytes -= cost(&old);
         } else {
-            self.order.push_back((origin, first));
+            self.order.push_back((origin, first, now));
         }
         stream.bytes += bytes;
         self.bytes += bytes;
-        while self.bytes > self.bytes_max && self.order.len() > 1 {
-            self.evict();
+        while self.bytes > self.config.bytes_max && self.order.len() > 1 {
+            self.evict(now);
         }
     }
 
-    fn evict(&mut self) {
-        let Some((origin, first)) = self.order.pop_front() else { return };
+    /// The oldest batch makes room: from now on only its summary can be had.
+    fn evict(&mut self, now: Instant) {
+        let Some((origin, first, _)) = self.order.pop_front() else { return };
         let Some(stream) = self.streams.get_mut(&origin) else { return };
         let Some(batch) = stream.batches.remove(&first) else { return };
-        stream.floor = stream.floor.max(batch.last().0 + 1);
+        let last = batch.last().0;
+        stream.floor = stream.floor.max(last + 1);
         stream.bytes -= cost(&batch);
         self.bytes -= cost(&batch);
+        let touched = touched_by(&batch, &self.config.hasher);
+        self.summaries.add(origin, first, last, &touched, now);
+    }
+
+    /// Lets go of what is too old. Cheap while nothing is.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while self.order.front().is_some_and(|&(_, _, at)| at + self.config.age_max <= now) {
+            self.evict(now);
+        }
+        if now >= self.swept_at + SWEEP_EVERY {
+            self.swept_at = now;
+            self.summaries.expire(now);
+        }
+    }
+
+    /// Records that nobody could supply: what they may have touched is all that is known of them.
+    pub(super) fn sum_up(
+        &mut self,
+        origin: Origin,
+        lo: u64,
+        hi: u64,
+        touched: &Touched,
+        now: Instant,
+    ) {
+        self.summaries.add(origin, lo, hi, touched, now);
+    }
+
+    /// What the records from `lo` on touched; see [`Summaries::prefix`].
+    pub(super) fn summary(&self, origin: Origin, lo: u64, hi: u64) -> (u64, Option<Touched>) {
+        self.summaries.prefix(origin, lo, hi)
     }
 
     /// The least number from which on the log has what was applied; at least 1.
@@ -90,7 +161,11 @@ impl Log {
     }
 
     pub(super) const fn bytes(&self) -> (usize, usize) {
-        (self.bytes, self.bytes_max)
+        (self.bytes, self.config.bytes_max)
+    }
+
+    pub(super) const fn summary_bytes(&self) -> usize {
+        self.summaries.bytes()
     }
 
     pub(super) fn check_invariants(&self) {
@@ -99,6 +174,8 @@ impl Log {
         let bytes: usize =
             self.streams.values().flat_map(|stream| stream.batches.values()).map(cost).sum();
         assert_eq!(bytes, self.bytes, "bytes are counted");
-        assert!(self.bytes <= self.bytes_max || self.order.len() == 1, "the budget holds");
+        let max = self.config.bytes_max;
+        assert!(self.bytes <= max || self.order.len() == 1, "the budget holds");
+        self.summaries.check_invariants();
     }
 }

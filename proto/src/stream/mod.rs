@@ -5,9 +5,10 @@
 //! not at all; applying one twice is harmless, missing one is not.
 //!
 //! The log is one budget for all streams, own and foreign, evicted oldest first; a stream's floor
-//! tells what is left of it. This module decides nothing about when to ask or whom to tell.
+//! tells what is left of it, and summaries what the rest touched. This module decides nothing about when to ask or whom to tell.
 
 mod log;
+mod summary;
 
 use std::collections::BTreeMap;
 
@@ -16,11 +17,14 @@ use crate::error::DropReason;
 use crate::id::{Origin, PeerId, Seq};
 use crate::limits::{DIGEST_BUCKETS, GAPS_MAX, STREAMS_MAX};
 use crate::range_set::RangeSet;
+use crate::shards::Touched;
 use crate::time::Instant;
 use crate::wire::batch::Batch;
-use crate::wire::section::Head;
+use crate::wire::section::{Head, StreamRange};
 
 use self::log::Log;
+
+pub use self::log::LogConfig;
 
 /// A stream first heard of with at most this many records, all still at hand, is pulled from its
 /// start by a joiner; a longer one is adopted at its head, and the cache flushed.
@@ -121,13 +125,13 @@ fn print_of(origin: Origin, head: u64) -> u64 {
 impl Streams {
     /// The streams of a peer that has issued nothing and heard nothing.
     #[must_use]
-    pub fn new(own: Origin, log_bytes_max: usize) -> Self {
+    pub fn new(own: Origin, log: LogConfig) -> Self {
         let mut streams = BTreeMap::new();
         streams.insert(own, Stream::default());
         Self {
             own,
             streams,
-            log: Log::new(log_bytes_max),
+            log: Log::new(log),
             buckets: [0; DIGEST_BUCKETS],
             joined: false,
             adopted: false,
@@ -199,7 +203,7 @@ impl Streams {
             stream.apply(batch.first.0, last);
         }
         self.raise_head(own, last, now);
-        self.log.push(own, batch);
+        self.log.push(own, batch, now);
     }
 
     /// Whether all of `first..=last` was applied before; such a batch need not even be opened.
@@ -231,7 +235,7 @@ impl Streams {
             return Err(DropReason::GapLimit);
         }
         stream.apply(first, last);
-        self.log.push(origin, batch);
+        self.log.push(origin, batch, now);
         Ok(Receipt::Fresh)
     }
 
@@ -281,11 +285,32 @@ impl Streams {
         self.streams.get(&origin).is_some_and(|stream| stream.missing().next().is_some())
     }
 
-    /// Counts a range as applied because everything it could have touched was flushed.
-    pub fn give_up(&mut self, origin: Origin, lo: Seq, hi: Seq) {
-        if let Some(stream) = self.streams.get_mut(&origin) {
-            stream.apply(lo.0, hi.0.min(stream.head));
+    /// Counts a range as applied because everything it touched was flushed, and keeps what that was
+    /// for others who ask.
+    pub fn give_up(&mut self, range: StreamRange, touched: &Touched, now: Instant) {
+        let StreamRange { origin, lo, hi } = range;
+        let Some(stream) = self.streams.get_mut(&origin) else { return };
+        let hi = hi.0.min(stream.head);
+        if lo.0 > hi {
+            return;
         }
+        stream.apply(lo.0, hi);
+        if !touched.is_everything() {
+            self.log.sum_up(origin, lo.0, hi, touched, now);
+        }
+    }
+
+    /// Lets go of what the log has kept for long enough.
+    pub fn expire(&mut self, now: Instant) {
+        self.log.expire(now);
+    }
+
+    /// What the records from `lo` on touched, where the log has only a summary of them: how far
+    /// that goes, at most up to `hi`, and `None` if it is not known so far.
+    #[must_use]
+    pub fn summary(&self, origin: Origin, lo: Seq, hi: Seq) -> (Seq, Option<Touched>) {
+        let (end, touched) = self.log.summary(origin, lo.0, hi.0);
+        (Seq(end), touched)
     }
 
     /// The logged batches that overlap a range, ascending.
@@ -376,6 +401,12 @@ impl Streams {
     #[must_use]
     pub const fn log_bytes(&self) -> (usize, usize) {
         self.log.bytes()
+    }
+
+    /// Bytes of summaries of what the log dropped.
+    #[must_use]
+    pub const fn summary_bytes(&self) -> usize {
+        self.log.summary_bytes()
     }
 
     /// Panics when a promise between the fields is broken.

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::hlc::Hlc;
-use crate::id::{Boot, KeyHash, Namespace};
+use crate::id::{Boot, ClusterName, KeyHash, Namespace};
+use crate::shards::shard_of;
 use crate::wire::batch::{BatchBuilder, RecordKind};
 
 fn origin(n: u64) -> Origin {
@@ -22,8 +23,13 @@ fn batch(first: u64, count: u64) -> Batch {
     builder.finish(Seq(first), Hlc(0))
 }
 
+fn log(bytes_max: usize) -> LogConfig {
+    let hasher = ClusterName::new("test").unwrap().key_hasher();
+    LogConfig { bytes_max, ..LogConfig::new(hasher) }
+}
+
 fn joined(log_bytes: usize) -> Streams {
-    let mut streams = Streams::new(origin(0), log_bytes);
+    let mut streams = Streams::new(origin(0), log(log_bytes));
     assert!(!streams.finish_joining());
     streams
 }
@@ -84,7 +90,7 @@ fn the_log_keeps_its_budget_and_tells_its_floor() {
 
 #[test]
 fn a_joiner_adopts_long_streams_at_their_head_and_pulls_short_ones() {
-    let mut streams = Streams::new(origin(0), 1 << 20);
+    let mut streams = Streams::new(origin(0), log(1 << 20));
     let long = Head { origin: origin(1), head: Seq(1_000_000), floor: Seq(1) };
     let short = Head { origin: origin(2), head: Seq(10), floor: Seq(1) };
     assert!(!streams.hear(long, PeerId(1), NOW).unwrap());
@@ -123,4 +129,44 @@ fn holes_are_bounded_and_the_rest_is_pulled_later() {
     assert_eq!(refused, 2_000 - GAPS_MAX);
     assert_eq!(streams.marks(origin(1)).1, Seq(4_000), "the head is known all the same");
     streams.check_invariants();
+}
+
+#[test]
+fn what_leaves_the_log_for_its_age_or_its_size_is_summed_up() {
+    let hash = |n: u64| KeyHash(n << 40 | n);
+    let keyed = |first: u64| {
+        let mut builder = BatchBuilder::default();
+        let users = Namespace::new("users").unwrap();
+        builder.push(RecordKind::Key, &users, hash(first), None, 1 << 20);
+        builder.finish(Seq(first), Hlc(0))
+    };
+    let age = LogConfig::new(ClusterName::new("test").unwrap().key_hasher()).age_max;
+    // A batch takes some 200 bytes: the one log is full at a thousand, the other never.
+    for (log_bytes, leaves_at) in [(200_000, NOW), (1 << 30, NOW + age)] {
+        let mut streams = joined(log_bytes);
+        for n in 1..=2_000 {
+            streams.receive(origin(1), keyed(n), NOW).unwrap();
+        }
+        streams.expire(leaves_at);
+        streams.check_invariants();
+        let logged = |n| streams.logged(origin(1), Seq(n), Seq(n)).next().is_some();
+        assert!(!logged(1) && logged(2_000) == (leaves_at == NOW));
+        let (_, touched) = streams.summary(origin(1), Seq(3), Seq(4));
+        let touched = touched.expect("a summary");
+        let (_, shards) = touched.within().next().unwrap();
+        assert!(shards.contains(shard_of(hash(3))) && shards.contains(shard_of(hash(4))));
+    }
+}
+
+#[test]
+fn a_range_that_was_given_up_is_summed_up_for_others() {
+    let mut streams = joined(1 << 20);
+    let head = Head { origin: origin(1), head: Seq(9), floor: Seq(1) };
+    streams.hear(head, PeerId(1), NOW).unwrap();
+    let mut touched = Touched::default();
+    touched.add(&Namespace::new("a").unwrap(), &crate::shards::ShardSet::ALL);
+    let range = StreamRange { origin: origin(1), lo: Seq(2), hi: Seq(5) };
+    streams.give_up(range, &touched, NOW);
+    assert_eq!(streams.missing(origin(1), 9), [(Seq(1), Seq(1)), (Seq(6), Seq(9))]);
+    assert_eq!(streams.summary(origin(1), Seq(2), Seq(9)), (Seq(5), Some(touched)));
 }

@@ -8,3 +8,4 @@ pub mod bytes;
 pub mod packet;
 pub mod seal;
 pub mod section;
+pub mod summary;

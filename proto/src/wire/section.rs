@@ -52,6 +52,8 @@ pub enum Kind {
     Probe = 12,
     /// The answer to a probe.
     Probed = 13,
+    /// What records touched that left the log.
+    Summary = 0x50,
 }
 
 impl Kind {
@@ -70,6 +72,7 @@ impl Kind {
             11 => Self::Heard,
             12 => Self::Probe,
             13 => Self::Probed,
+            0x50 => Self::Summary,
             _ => return None,
         })
     }
@@ -128,12 +131,12 @@ pub const fn size(len: usize) -> usize {
     SECTION_HEADER_BYTES + padded(len)
 }
 
-fn put_origin(out: &mut Vec<u8>, origin: Origin) {
+pub(super) fn put_origin(out: &mut Vec<u8>, origin: Origin) {
     out.put_u64(origin.peer.0);
     out.put_u64(origin.boot.0);
 }
 
-fn take_origin(reader: &mut Reader<'_>) -> Result<Origin, DropReason> {
+pub(super) fn take_origin(reader: &mut Reader<'_>) -> Result<Origin, DropReason> {
     Ok(Origin { peer: PeerId(reader.u64()?), boot: Boot(reader.u64()?) })
 }
 
@@ -389,6 +392,14 @@ pub struct StreamRange {
     pub hi: Seq,
 }
 
+impl StreamRange {
+    /// Whether it names numbers that records can have (W-17).
+    #[must_use]
+    pub const fn is_valid(&self) -> bool {
+        self.lo.0 >= 1 && self.lo.0 <= self.hi.0 && self.hi.0 < u64::MAX
+    }
+}
+
 fn put_ranges(ranges: &[StreamRange], out: &mut Vec<u8>) {
     for range in ranges {
         put_origin(out, range.origin);
@@ -405,7 +416,7 @@ fn take_ranges(reader: &mut Reader<'_>) -> Result<Vec<StreamRange>, DropReason> 
         }
         let origin = take_origin(reader)?;
         let range = StreamRange { origin, lo: Seq(reader.u64()?), hi: Seq(reader.u64()?) };
-        if range.lo.0 == 0 || range.lo > range.hi || range.hi.0 == u64::MAX {
+        if !range.is_valid() {
             return Err(DropReason::BadSection);
         }
         ranges.push(range);

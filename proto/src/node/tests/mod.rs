@@ -1,6 +1,7 @@
 //! Whole meshes of nodes in virtual time.
 
 mod net;
+mod repair;
 
 use std::time::Duration;
 
@@ -216,27 +217,6 @@ fn a_joiner_begins_at_the_present_and_is_owed_everything_after() {
     assert_eq!(net.peer(4).flushes, [FlushReason::Joined], "what it cached before is dropped");
     let applied = net.peer(4).applied[&origin(&net, 0)].count();
     assert!((1_000..3_000).contains(&applied), "not the history: {applied}");
-}
-
-#[test]
-fn what_was_evicted_everywhere_ends_in_a_counted_flush() {
-    let mut net = Net::new(14);
-    for index in 0..3 {
-        let mut config = config(index, 1);
-        config.log_bytes = 1 << 20;
-        net.start(index, config, &[addr(0)]);
-    }
-    net.run_while("members agree", 10 * SECOND, Net::all_agree_on_members);
-    net.run_for(3 * SECOND);
-    net.cut(&[0, 1], &[2], true);
-    net.run_for(10 * SECOND);
-    publish(&mut net, 0, 300_000);
-    net.run_for(SECOND);
-    net.cut(&[0, 1], &[2], false);
-    net.run_while("members agree", 40 * SECOND, Net::all_agree_on_members);
-    net.run_while("converged", 5 * SECOND, Net::converged);
-    assert!(matches!(net.peer(2).flushes[..], [FlushReason::Gone(_), ..]));
-    assert!(net.peer(1).flushes.is_empty());
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use crate::event::{FlushReason, NodeConfig, Output, Via};
 use crate::id::{Boot, ClusterName, KeyHash, Namespace, Origin, PeerName};
+use crate::limits::SUMMARY_AGE;
 use crate::node::{Destination, Node};
 use crate::range_set::RangeSet;
 use crate::rng::Rng;
+use crate::shards::Touched;
 use crate::time::{Instant, Now, Wall};
 use crate::wire::batch::{RecordKind, Records};
 use crate::wire::seal::PlainSeal;
@@ -42,6 +44,8 @@ pub(super) struct Peer {
     pub(super) applied: BTreeMap<Origin, RangeSet>,
     pub(super) keys: BTreeSet<Vec<u8>>,
     pub(super) flushes: Vec<FlushReason>,
+    /// What all parts of all flushes dropped.
+    pub(super) flushed: Touched,
     pub(super) arrived_at: BTreeMap<Origin, Instant>,
     deadline: Option<Instant>,
     paused: bool,
@@ -140,6 +144,7 @@ impl Net {
             applied: BTreeMap::new(),
             keys: BTreeSet::new(),
             flushes: Vec::new(),
+            flushed: Touched::default(),
             arrived_at: BTreeMap::new(),
             deadline: None,
             paused: false,
@@ -378,7 +383,12 @@ impl Peer {
                     }
                 });
             }
-            Output::Flush(reason) => self.flushes.push(reason),
+            Output::Flush(flush) => {
+                self.flushed.merge(&flush.now);
+                if flush.ends {
+                    self.flushes.push(flush.reason);
+                }
+            }
             Output::Issued(_) | Output::Member(_) | Output::Directory(..) | Output::Left(_) => {}
         }
     }
@@ -395,5 +405,10 @@ impl Node {
         if self.packets_sealed.is_multiple_of(every) {
             self.check_invariants();
         }
+    }
+
+    /// What a day without traffic does to the log: of what it dropped before, nothing is known.
+    pub(super) fn age_log(&mut self, now: Instant) {
+        self.streams.expire(now + SUMMARY_AGE);
     }
 }
