@@ -38,11 +38,17 @@ pub enum DropReason {
     FragmentLimit,
     /// A queue of answers was full; the asker asks again.
     Busy,
+    /// A counter of this sender that was seen before, or that is too old to tell.
+    Replayed,
+    /// From a sender, or for an answer to an address, that has not returned its cookie yet.
+    Unproven,
+    /// More of its kind than the limits of rate allow.
+    Throttled,
 }
 
 impl DropReason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Truncated,
         Self::NotWeft,
         Self::FutureVersion,
@@ -58,6 +64,9 @@ impl DropReason {
         Self::GapLimit,
         Self::FragmentLimit,
         Self::Busy,
+        Self::Replayed,
+        Self::Unproven,
+        Self::Throttled,
     ];
 
     /// The reason as a metric label.
@@ -79,6 +88,9 @@ impl DropReason {
             Self::GapLimit => "gap_limit",
             Self::FragmentLimit => "fragment_limit",
             Self::Busy => "busy",
+            Self::Replayed => "replayed",
+            Self::Unproven => "unproven",
+            Self::Throttled => "throttled",
         }
     }
 }

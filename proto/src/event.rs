@@ -6,10 +6,13 @@ use std::time::Duration;
 use crate::clock::hlc::Hlc;
 use crate::error::DropReason;
 use crate::id::{Boot, ClusterName, Label, Origin, PeerName, Seq};
+use crate::key::Keyring;
 use crate::limits::{LOG_AGE_DEFAULT, LOG_BYTES_DEFAULT, PACKET_BYTES_MAX};
 use crate::member::{MemberConfig, MemberEvent};
 use crate::shards::Touched;
 use crate::wire::batch::Body;
+use crate::wire::packet::SenderId;
+use crate::wire::seal::Suite;
 use crate::wire::section::StreamRange;
 
 /// How a node is set up.
@@ -29,7 +32,11 @@ pub struct NodeConfig {
     /// serve well; a higher boot met on joining is overtaken.
     pub boot: Boot,
     /// Drawn at random for this process: names its nonce space.
-    pub sender: [u8; 16],
+    pub sender: SenderId,
+    /// The keys of the mesh; empty for packets in the clear.
+    pub keys: Keyring,
+    /// The cipher that this machine is good at.
+    pub suite: Suite,
     /// Seeds every random draw.
     pub seed: u64,
     /// Bytes the log may take.
@@ -60,6 +67,8 @@ impl NodeConfig {
             zone: Label::default(),
             boot,
             sender: [0; 16],
+            keys: Keyring::default(),
+            suite: Suite::ChaCha20Poly1305,
             seed: 0,
             log_bytes: LOG_BYTES_DEFAULT,
             log_age: LOG_AGE_DEFAULT,

@@ -5,10 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admit;
 pub mod clock;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod key;
 pub mod limits;
 pub mod member;
 pub mod node;

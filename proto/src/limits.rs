@@ -129,6 +129,18 @@ pub const CONTROL_QUEUE_MAX: usize = 8_192;
 /// A directory message section.
 pub const DIRECTORY_BYTES_MAX: usize = 1_100;
 
+/// Keys in a ring: the one in use, the next, and two that some peer may still use.
+pub const KEYS_MAX: usize = 4;
+/// Senders whose counters are watched: a mesh of 1,000 restarted four times within an hour. One
+/// more makes the one that was silent longest a stranger again. With bitmaps of 1 KiB and ciphers
+/// of as much, 8 MiB at most.
+pub const SENDERS_MAX: usize = 4_096;
+/// Addresses that one sender may speak from: its interfaces.
+pub const SENDER_ADDRESSES_MAX: usize = 4;
+/// Strangers whose cipher is kept until they have returned a cookie. When full, the one met first
+/// gives way, and costs a derivation if it speaks again.
+pub const STRANGERS_MAX: usize = 256;
+
 /// How often the path to a peer is probed for [`PACKET_BYTES_MAX`].
 pub const MTU_PROBE_EVERY: Duration = Duration::from_secs(600);
 /// The time between the first probes of two paths: a mesh of 1,000 is probed in ten seconds.

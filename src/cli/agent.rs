@@ -15,9 +15,9 @@ use super::agent_args::AgentArgs;
 use super::exit::{AGENT, CONFIG, Failure};
 use super::notify::notify;
 use super::signals::Signals;
-use crate::config::{AgentConfig, HttpListen, MulticastConfig, NameConfig};
+use crate::config::{AgentConfig, HttpListen, MulticastConfig, NameConfig, read_keys};
 use crate::http::{Admin, Health, router, serve};
-use crate::mesh::{DEFAULT_PORT, Mesh, MeshBuilder, Multicast, StartError};
+use crate::mesh::{DEFAULT_PORT, Key, Mesh, MeshBuilder, Multicast, StartError};
 use crate::telemetry::logs;
 
 /// A graceful leave takes no longer: the mesh waits two seconds for a confirmation, and then says
@@ -51,7 +51,8 @@ async fn live(config: AgentConfig) -> Result<ExitCode, Failure> {
         HttpListen::Off => None,
         HttpListen::At(addr) => Some(listen(addr).await.map_err(start_failed)?),
     };
-    let mesh = builder(&config).start().await.map_err(|error| start_failure(&error))?;
+    let keys = read_keys(&config)?;
+    let mesh = builder(&config, keys).start().await.map_err(|error| start_failure(&error))?;
     let expects_peers = !config.seeds.value.is_empty()
         || matches!(config.multicast.value, MulticastConfig::Group(_));
     let health = Arc::new(Health::new(expects_peers));
@@ -95,18 +96,24 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener, String> {
 /// machine's.
 fn start_failure(error: &StartError) -> Failure {
     let code = match error {
-        StartError::Name(_) | StartError::Seed(_) | StartError::Insecure(_) => CONFIG,
+        StartError::Name(_)
+        | StartError::Seed(_)
+        | StartError::Insecure(_)
+        | StartError::Key(_) => CONFIG,
         _ => AGENT,
     };
     Failure::new(code, error.to_string())
 }
 
-fn builder(config: &AgentConfig) -> MeshBuilder {
+fn builder(config: &AgentConfig, keys: Vec<Key>) -> MeshBuilder {
     let mut builder = Mesh::builder(config.cluster.value.as_str())
         .bind(config.bind.value)
         .region(config.region.value.as_str())
         .zone(config.zone.value.as_str())
         .insecure(config.insecure.value);
+    for key in keys {
+        builder = builder.key(key);
+    }
     if let Some(name) = name(config) {
         builder = builder.name(name);
     }
@@ -153,10 +160,12 @@ fn announce(config: &AgentConfig, mesh: &Mesh, listener: Option<&TcpListener>) {
         addr = %status.addr,
         http,
         multicast = status.multicast,
+        encryption = status.encryption,
+        keys = ?status.keys,
         seeds = ?config.seeds.value,
         "peer started"
     );
-    if !config.bind.value.ip().is_loopback() {
+    if !config.bind.value.ip().is_loopback() && status.keys.is_empty() {
         warn!(
             bind = %config.bind.value,
             "insecure: packets are neither encrypted nor authenticated; \

@@ -72,6 +72,12 @@ pub(super) struct SettingArgs {
     /// Interface to multicast on, by name or address; repeatable [default: all]
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     multicast_interface: Vec<String>,
+    /// File with the mesh's keys, one a line; the first one closes packets [default: none]
+    ///
+    /// Only this peer's user may read it. A single key can also come in WEFT_KEY, but never as a
+    /// flag, which everybody on the host could read. `weft keys new` makes one.
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    key_file: Option<String>,
     /// Allow an address beyond loopback although packets are not encrypted
     #[arg(
         long,
@@ -130,6 +136,7 @@ impl SettingArgs {
         layer.flag_list(Setting::Seed, &self.seed);
         layer.flag_text(Setting::Multicast, self.multicast.as_ref());
         layer.flag_list(Setting::MulticastInterface, &self.multicast_interface);
+        layer.flag_text(Setting::KeyFile, self.key_file.as_ref());
         layer.flag_switch(Setting::Insecure, self.insecure);
         layer.flag_text(Setting::Http, self.http.as_ref());
         layer.flag_switch(Setting::HttpInsecure, self.http_insecure);

@@ -14,6 +14,7 @@ pub mod demo;
 mod duration;
 mod exit;
 mod invalidate;
+mod keys;
 mod members;
 mod notify;
 mod output;
@@ -72,6 +73,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Wait until an agent sees a number of peers; exit 1 on timeout.
     Wait(wait::WaitArgs),
+    /// Make a key for a mesh.
+    Keys(keys::KeysArgs),
     /// Print or check an agent's configuration.
     Config(config::ConfigArgs),
     /// One peer of the demo.
@@ -125,6 +128,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Watch(args) => watch::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Wait(args) => wait::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Config(args) => config::run(&args),
         Command::DemoNode(args) => Ok(demo::node::run(args)?),
     }

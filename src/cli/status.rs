@@ -62,7 +62,7 @@ fn write_screen(out: &mut String, status: &StatusDocument) -> std::fmt::Result {
     line("version", format!("{}, up {uptime_s} s", status.version))?;
     line("ready", ready)?;
     line("members", format!("{} alive", status.members_alive))?;
-    line("encryption", if status.insecure { "off (insecure)" } else { "off" }.to_owned())?;
+    line("encryption", encryption(status))?;
     line("multicast", status.multicast.clone())?;
     line("published", format!("{} records", status.head))?;
     line("queue", format!("{} of {} records", status.queue.records, status.queue.capacity))?;
@@ -82,6 +82,19 @@ fn write_screen(out: &mut String, status: &StatusDocument) -> std::fmt::Result {
         write!(out, "\n{}", streams(status).render())?;
     }
     Ok(())
+}
+
+fn encryption(status: &StatusDocument) -> String {
+    match (status.keys.split_first(), status.insecure) {
+        (Some((used, [])), _) => {
+            format!("{} with key {used}", status.encryption)
+        }
+        (Some((used, others)), _) => {
+            format!("{} with key {used}, accepts {} too", status.encryption, others.join(", "))
+        }
+        (None, true) => "off (insecure)".to_owned(),
+        (None, false) => "off".to_owned(),
+    }
 }
 
 fn streams(status: &StatusDocument) -> Table<8> {

@@ -29,6 +29,8 @@ fn lines_that_must_parse() {
         "weft check",
         "weft config print --origin --region eu",
         "weft config check weft.toml",
+        "weft keys new",
+        "weft agent --key-file weft.key",
         "weft demo",
     ] {
         parse(line).map(|_| ()).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -42,6 +44,7 @@ fn lines_that_must_not() {
         "weft invalidate",
         "weft agent --sed a:1",
         "weft agent extra",
+        "weft agent --key secret",
         "weft wait --timeout never",
         "weft members --output xml",
         "weft members --agent https://127.0.0.1",

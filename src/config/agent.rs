@@ -1,6 +1,7 @@
 //! The agent's configuration, checked: what the layers mean together.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use weft_proto::id::{ClusterName, Label, PeerName};
@@ -9,7 +10,7 @@ use super::error::ConfigError;
 use super::layer::{Layer, Origin, Raw, Sourced};
 use super::setting::Setting;
 use super::value;
-use crate::mesh::DEFAULT_PORT;
+use crate::mesh::{DEFAULT_PORT, Key};
 use crate::telemetry::logs::LogFormat;
 
 /// Where peers talk: this machine only, until someone decides otherwise.
@@ -42,6 +43,16 @@ pub(crate) enum HttpListen {
     At(SocketAddr),
 }
 
+/// The mesh's keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeysConfig {
+    None,
+    /// From the environment.
+    Given(Key),
+    /// A file with one or more; read at start.
+    File(PathBuf),
+}
+
 /// Everything `weft agent` needs to know; each value says who set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AgentConfig {
@@ -56,6 +67,7 @@ pub(crate) struct AgentConfig {
     pub(crate) multicast: Sourced<MulticastConfig>,
     /// Empty: every interface that can multicast.
     pub(crate) multicast_interfaces: Sourced<Vec<String>>,
+    pub(crate) keys: Sourced<KeysConfig>,
     pub(crate) insecure: Sourced<bool>,
     pub(crate) http: Sourced<HttpListen>,
     pub(crate) http_insecure: Sourced<bool>,
@@ -82,6 +94,7 @@ impl AgentConfig {
             seeds: from.list(Setting::Seed, value::seed)?,
             multicast: from.text_or(Setting::Multicast, MulticastConfig::Off, multicast)?,
             multicast_interfaces: from.list(Setting::MulticastInterface, interface)?,
+            keys: from.keys()?,
             insecure: from.switch(Setting::Insecure),
             http: from.text_or(Setting::Http, HttpListen::At(HTTP_DEFAULT), http)?,
             http_insecure: from.switch(Setting::HttpInsecure),
@@ -99,12 +112,13 @@ impl AgentConfig {
             Err(ConfigError::BadValue { origin: origin.clone(), problem })
         };
         let bind = &self.bind;
-        if !bind.value.ip().is_loopback() && !self.insecure.value {
+        let in_clear = self.keys.value == KeysConfig::None;
+        if !bind.value.ip().is_loopback() && in_clear && !self.insecure.value {
             return exposed(
                 &bind.origin,
                 format!(
-                    "{} is not a loopback address and packets are not encrypted: \
-                     add --insecure (insecure = true) if the network is trusted",
+                    "{} is not a loopback address and packets are not encrypted: give a key \
+                     (--key-file), or add --insecure (insecure = true) if the network is trusted",
                     bind.value
                 ),
             );
@@ -228,6 +242,38 @@ impl Resolver<'_> {
         match items.iter().map(|item| parse(item)).collect() {
             Ok(value) => Ok(Sourced { value, origin }),
             Err(problem) => Err(ConfigError::BadValue { origin, problem }),
+        }
+    }
+
+    /// The key from the environment, or the file that holds keys; not both.
+    fn keys(&self) -> Result<Sourced<KeysConfig>, ConfigError> {
+        let file = self.text_or(Setting::KeyFile, None, |path| Ok(Some(PathBuf::from(path))))?;
+        let key = match self.find(Setting::Key) {
+            None => None,
+            Some(Sourced { origin: Origin::Environment(_), .. }) => {
+                let parse = |text: &str| text.parse::<Key>().map_err(|error| error.to_string());
+                Some(self.text(Setting::Key, "", parse)?)
+            }
+            Some(Sourced { origin, .. }) => {
+                let problem = "a key does not belong here: name a file that only this peer can \
+                               read with key-file"
+                    .to_owned();
+                return Err(ConfigError::BadValue { origin: origin.clone(), problem });
+            }
+        };
+        match (key, file) {
+            (Some(key), Sourced { value: Some(_), origin }) => Err(ConfigError::BadValue {
+                origin: key.origin,
+                problem: format!(
+                    "a key is given, and a file of keys by {origin}: take one of them"
+                ),
+            }),
+            (Some(Sourced { value, origin }), _) => {
+                Ok(Sourced { value: KeysConfig::Given(value), origin })
+            }
+            (None, Sourced { value, origin }) => {
+                Ok(Sourced { value: value.map_or(KeysConfig::None, KeysConfig::File), origin })
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! environment, environment over file, file over defaults; values are checked the same way
 //! wherever they come from, so a mistake reads the same and exits the same.
 //!
-//! This module reads one file and the environment it is handed. It opens no socket and resolves
+//! This module reads one file, the files of secrets that it names, and the environment it is handed. It opens no socket and resolves
 //! no name: what only the machine can tell (a port in use, an unknown interface) is reported when
 //! the agent starts.
 
@@ -13,6 +13,7 @@ mod agent;
 mod environment;
 mod error;
 mod file;
+mod keys;
 mod layer;
 mod nearest;
 mod print;
@@ -26,6 +27,7 @@ use std::path::Path;
 
 pub(crate) use self::agent::{AgentConfig, HttpListen, MulticastConfig, NameConfig};
 pub(crate) use self::error::ConfigError;
+pub(crate) use self::keys::read_keys;
 pub(crate) use self::layer::Layer;
 pub(crate) use self::print::print;
 pub(crate) use self::setting::Setting;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::agent::{AgentConfig, HttpListen, MulticastConfig, NameConfig};
+use super::agent::{AgentConfig, HttpListen, KeysConfig, MulticastConfig, NameConfig};
 use super::layer::Origin;
 use super::setting::Setting;
 use crate::telemetry::logs::LogFormat;
@@ -57,6 +57,18 @@ fn shown(config: &AgentConfig, setting: Setting) -> (Shown, &Origin) {
         Setting::MulticastInterface => {
             (list(&config.multicast_interfaces.value), &config.multicast_interfaces.origin)
         }
+        Setting::Key => {
+            let how = match &config.keys.value {
+                KeysConfig::Given(_) => "given, not shown",
+                KeysConfig::File(_) => "in the key file",
+                KeysConfig::None => "none",
+            };
+            (Shown::WorkedOut(how), &config.keys.origin)
+        }
+        Setting::KeyFile => match &config.keys.value {
+            KeysConfig::File(path) => (text(&path.to_string_lossy()), &config.keys.origin),
+            _ => (Shown::WorkedOut("none"), &config.keys.origin),
+        },
         Setting::Insecure => (switch(config.insecure.value), &config.insecure.origin),
         Setting::Http => match config.http.value {
             HttpListen::At(addr) => (text(&addr.to_string()), &config.http.origin),

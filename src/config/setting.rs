@@ -23,6 +23,8 @@ pub(crate) enum Setting {
     Http,
     HttpInsecure,
     Insecure,
+    Key,
+    KeyFile,
     Log,
     LogFormat,
     Multicast,
@@ -35,7 +37,7 @@ pub(crate) enum Setting {
 
 impl Setting {
     /// Every setting, in the order in which `config print` shows them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Cluster,
         Self::Name,
         Self::Region,
@@ -45,6 +47,8 @@ impl Setting {
         Self::Seed,
         Self::Multicast,
         Self::MulticastInterface,
+        Self::Key,
+        Self::KeyFile,
         Self::Insecure,
         Self::Http,
         Self::HttpInsecure,
@@ -61,6 +65,8 @@ impl Setting {
             Self::Http => "http",
             Self::HttpInsecure => "http-insecure",
             Self::Insecure => "insecure",
+            Self::Key => "key",
+            Self::KeyFile => "key-file",
             Self::Log => "log",
             Self::LogFormat => "log-format",
             Self::Multicast => "multicast",

@@ -86,7 +86,7 @@ fn file_mistakes_name_file_line_and_key() {
         (
             "bind = \"0.0.0.0:7946\"",
             "weft.toml:1: 0.0.0.0:7946 is not a loopback address and packets are not encrypted: \
-             add --insecure (insecure = true) if the network is trusted",
+             give a key (--key-file), or add --insecure (insecure = true) if the network is trusted",
         ),
         (
             "multicast = \"10.0.0.1:7946\"",
@@ -170,6 +170,8 @@ bind = \"127.0.0.1:7946\"                  # default
 seed = [\"a:1\"]                           # WEFT_SEED
 multicast = \"off\"                        # default
 multicast-interface = []                 # default
+# key: none                              # default
+# key-file: none                         # default
 insecure = true                          # --insecure
 http = \"127.0.0.1:7980\"                  # default
 http-insecure = false                    # default

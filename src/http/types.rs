@@ -81,6 +81,12 @@ pub(crate) struct StatusDocument {
     pub(crate) region: String,
     pub(crate) zone: String,
     pub(crate) insecure: bool,
+    /// The cipher, or `off`.
+    #[serde(default)]
+    pub(crate) encryption: String,
+    /// Ids of the keys; the first one closes packets.
+    #[serde(default)]
+    pub(crate) keys: Vec<String>,
     pub(crate) multicast: String,
     pub(crate) uptime_ms: u64,
     pub(crate) ready: bool,
@@ -150,6 +156,8 @@ impl StatusDocument {
             region: status.region,
             zone: status.zone,
             insecure: status.insecure,
+            encryption: status.encryption,
+            keys: status.keys,
             multicast: status.multicast,
             uptime_ms: status.uptime_ms,
             ready: gates.iter().all(|gate| gate.open),

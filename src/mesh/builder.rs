@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use weft_proto::id::{ClusterName, InvalidName, Label, PeerName};
+use weft_proto::key::{Key, Keyring};
 use weft_proto::limits::{LOG_BYTES_DEFAULT, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE};
 
 use super::Mesh;
@@ -37,6 +38,7 @@ pub struct MeshBuilder {
     region: String,
     zone: String,
     insecure: bool,
+    keys: Vec<Key>,
     log_bytes: usize,
     queue_capacity: usize,
     watch_batches: usize,
@@ -69,6 +71,7 @@ impl MeshBuilder {
             region: String::new(),
             zone: String::new(),
             insecure: false,
+            keys: Vec::new(),
             log_bytes: LOG_BYTES_DEFAULT,
             queue_capacity: QUEUE_RECORDS_DEFAULT,
             watch_batches: WATCH_BATCHES_DEFAULT,
@@ -139,7 +142,16 @@ impl MeshBuilder {
         self
     }
 
-    /// Allows an address that is not loopback although packets are not encrypted. Default: refused.
+    /// A key of the mesh: packets are encrypted and authenticated, and only peers that have it get
+    /// in. May be called up to four times: packets are closed with the first key, and all are
+    /// accepted, so that keys can change one peer at a time. Default: packets in the clear.
+    #[must_use]
+    pub fn key(mut self, key: Key) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    /// Allows an address that is not loopback although there is no key. Default: refused.
     #[must_use]
     pub const fn insecure(mut self, insecure: bool) -> Self {
         self.insecure = insecure;
@@ -231,7 +243,8 @@ impl MeshBuilder {
             .map(|seed| seed.parse().map_err(|error| StartError::Seed(format!("{error}"))))
             .collect();
         let outside = |ip: IpAddr| !ip.is_loopback();
-        if outside(self.bind.ip()) && !self.insecure {
+        let keys = Keyring::new(self.keys)?;
+        if outside(self.bind.ip()) && !self.insecure && keys.is_empty() {
             return Err(StartError::Insecure(self.bind));
         }
         if self.advertise.is_some_and(|addr| addr.ip().is_unspecified()) {
@@ -246,6 +259,7 @@ impl MeshBuilder {
         Ok(Settings {
             cluster,
             name: PeerName::new(self.name.unwrap_or_else(default_name))?,
+            keys,
             bind: self.bind,
             advertise: self.advertise,
             region: Label::new(self.region).map_err(|e| InvalidName { what: "region", ..e })?,

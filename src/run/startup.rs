@@ -9,9 +9,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use weft_proto::event::NodeConfig;
 use weft_proto::id::{Boot, ClusterName, Label, PeerName};
+use weft_proto::key::Keyring;
 use weft_proto::node::Node;
 use weft_proto::time::{Instant, Now, Wall};
-use weft_proto::wire::seal::PlainSeal;
+use weft_proto::wire::seal::Suite;
 
 use super::ears::Ears;
 use super::looper::Looper;
@@ -28,6 +29,7 @@ use crate::view::{Multicast, StartError, View};
 pub(crate) struct Settings {
     pub(crate) cluster: ClusterName,
     pub(crate) name: PeerName,
+    pub(crate) keys: Keyring,
     pub(crate) bind: SocketAddr,
     pub(crate) advertise: Option<SocketAddr>,
     pub(crate) region: Label,
@@ -83,6 +85,18 @@ pub(super) fn thread_main(
             }
         }
     });
+}
+
+/// The cipher that this processor is good at; peers open either.
+fn suite() -> Suite {
+    #[cfg(target_arch = "x86_64")]
+    let has_aes = is_x86_feature_detected!("aes") && is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has_aes = std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has_aes = false;
+    if has_aes { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 }
 }
 
 fn random_bytes<const N: usize>() -> Result<[u8; N], StartError> {
@@ -160,12 +174,14 @@ impl Looper {
         config.region = settings.region.clone();
         config.zone = settings.zone.clone();
         config.sender = random_bytes()?;
+        config.keys = settings.keys.clone();
+        config.suite = suite();
         config.seed = u64::from_le_bytes(random_bytes()?);
         config.log_bytes = settings.log_bytes;
         config.packet_bytes_max = settings.packet_bytes_max;
         config.socket_buffer = u32::try_from(granted.recv_granted).unwrap_or(u32::MAX);
         config.multicast = multicast.is_some();
-        let node = Node::new(config, Box::new(PlainSeal), start);
+        let node = Node::new(config, start);
 
         let wake = Arc::new(Notify::new());
         let waker = Arc::clone(&wake);

@@ -4,6 +4,7 @@ use weft_proto::error::DropReason;
 use weft_proto::event::FlushReason;
 use weft_proto::member::{Identity, MemberState as State};
 use weft_proto::time::Now;
+use weft_proto::wire::seal::Suite;
 
 use super::looper::Looper;
 use crate::net::Counters;
@@ -84,7 +85,12 @@ impl Looper {
             boot: config.boot.0,
             region: config.region.to_string(),
             zone: config.zone.to_string(),
-            insecure: !config.addr.ip().is_loopback(),
+            insecure: !config.addr.ip().is_loopback() && self.node.keys().is_none(),
+            encryption: self.node.suite().map_or("off", Suite::label).to_owned(),
+            keys: self
+                .node
+                .keys()
+                .map_or_else(Vec::new, |ring| ring.ids().map(|id| id.to_string()).collect()),
             multicast: match &self.ears.multicast {
                 None => "off".to_owned(),
                 Some(port) => format!(

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use weft_proto::id::InvalidName;
+use weft_proto::key::KeyError;
 
 /// A multicast group to find peers by and to send to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +31,14 @@ pub enum StartError {
     /// No address to advertise could be worked out.
     #[error("{0}")]
     Advertise(String),
+    /// A key twice, or too many.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Without encryption only loopback may be bound, unless told otherwise.
     #[error(
         "refusing to bind {0} without encryption: anyone on that network could read and forge \
-         invalidations; bind a loopback address, or allow it with insecure(true) / --insecure"
+         invalidations; give the mesh a key (--key-file), bind a loopback address, or allow it \
+         with insecure(true) / --insecure"
     )]
     Insecure(SocketAddr),
     /// The multicast group or an interface is wrong.

@@ -123,6 +123,10 @@ pub struct Status {
     pub zone: String,
     /// Whether packets leave the host without encryption.
     pub insecure: bool,
+    /// The cipher that closes this peer's packets, or `off`.
+    pub encryption: String,
+    /// The ids of the keys it accepts; the first one closes its packets.
+    pub keys: Vec<String>,
     /// Multicast: `off`, or the group and how many members confirmed hearing it.
     pub multicast: String,
     /// Whether the heads of the mesh have been taken over.
@@ -155,6 +159,8 @@ impl Default for Status {
             region: String::new(),
             zone: String::new(),
             insecure: false,
+            encryption: "off".to_owned(),
+            keys: Vec::new(),
             multicast: "off".to_owned(),
             joined: false,
             uptime_ms: 0,

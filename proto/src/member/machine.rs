@@ -394,6 +394,11 @@ impl Membership {
         });
     }
 
+    /// Asks whoever is at this address who it is.
+    pub fn greet(&mut self, now: Instant, addr: SocketAddr) {
+        self.ask(now, Target::Addr(addr));
+    }
+
     pub(super) fn ask(&mut self, now: Instant, to: Target) {
         let nonce = self.contacts.nonce(now, &mut self.rng, to);
         let from = self.identity().clone();

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::id::{Boot, Seq};
+use crate::key::KeyId;
 use crate::limits::{CONTROL_QUEUE_MAX, DIRECTORY_BYTES_MAX, HEADS_MAX};
 use crate::member::{MemberBody, MemberTransmit, Target};
 use crate::spread::{Destination, Job};
@@ -106,6 +107,19 @@ impl Control {
         self.one(to, |out| digest.put(out));
     }
 
+    /// Sections in a packet of their own, which carries nothing else along.
+    pub(super) fn alone(&mut self, to: SocketAddr, fill: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.sections.len();
+        self.one(to, fill);
+        if let Some(outgoing) = self.sections.get_mut(before) {
+            outgoing.alone = true;
+        }
+    }
+
+    pub(super) fn keys(&mut self, to: SocketAddr, flags: u8, ids: &[KeyId]) {
+        self.one(to, |out| section::put_keys(flags, ids.iter().copied(), out));
+    }
+
     pub(super) fn heard(&mut self, to: SocketAddr) {
         self.one(to, |out| section::put(out, Kind::Heard, 0, 0, |_| {}));
     }
@@ -120,12 +134,9 @@ impl Control {
         // The section's padding rounds up, so the content is rounded down.
         let content = bytes.saturating_sub(fixed) & !7;
         let word = u32::try_from(fixed + content).unwrap_or(u32::MAX);
-        self.one(to, |out| {
+        self.alone(to, |out| {
             section::put(out, Kind::Probe, 0, word, |out| out.resize(out.len() + content, 0));
         });
-        if let Some(outgoing) = self.sections.back_mut() {
-            outgoing.alone = true;
-        }
     }
 
     /// Sends the heads of some buckets in as many sections as it takes; `last_flags` marks the end.

@@ -12,6 +12,7 @@
 //! The node owns no clock: each input carries [`Now`]. It decides nothing itself; membership,
 //! streams, spreading and repair are machines of their own that don't know each other.
 
+mod admit;
 mod control;
 mod reassembly;
 mod receive;
@@ -21,6 +22,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::admit::Gate;
 use crate::clock::hlc::HybridClock;
 use crate::clock::vector::VersionVector;
 use crate::error::DropReason;
@@ -37,13 +39,15 @@ use crate::spread::Spread;
 use crate::stream::{LogConfig, StreamView, Streams};
 use crate::time::{Instant, Now};
 use crate::wire::batch::{Batch, RecordKind};
-use crate::wire::seal::{BodyBuffer, Seal};
+use crate::wire::seal::BodyBuffer;
 
+use self::admit::KeyBook;
 use self::control::Control;
 use self::reassembly::Reassembly;
 
 use self::transmit::Cut;
 
+pub use self::admit::KeyRefusal;
 pub use self::transmit::Transmit;
 pub use crate::spread::Destination;
 
@@ -72,7 +76,8 @@ pub struct Node {
     repair: Repair,
     digests: Digests,
     clock: HybridClock,
-    seal: Box<dyn Seal>,
+    gate: Gate,
+    key_book: KeyBook,
     control: Control,
     reassembly: Reassembly,
     outputs: VecDeque<Output>,
@@ -99,7 +104,7 @@ impl Node {
     /// A node that has issued nothing and knows nobody. Sizes outside their range are brought to
     /// its nearer end.
     #[must_use]
-    pub fn new(mut config: NodeConfig, seal: Box<dyn Seal>, now: Now) -> Self {
+    pub fn new(mut config: NodeConfig, now: Now) -> Self {
         config.log_bytes = config.log_bytes.max(LOG_BYTES_MIN);
         config.packet_bytes_max =
             config.packet_bytes_max.clamp(PACKET_BYTES_SAFE, PACKET_BYTES_MAX);
@@ -111,6 +116,8 @@ impl Node {
             region: config.region.clone(),
             zone: config.zone.clone(),
         };
+        let keys = std::mem::take(&mut config.keys);
+        let gate = Gate::new(config.sender, &config.cluster, config.suite, keys);
         let own = Origin { peer: config.name.id(), boot: config.boot };
         let log = LogConfig {
             bytes_max: config.log_bytes,
@@ -127,7 +134,8 @@ impl Node {
             repair: Repair::default(),
             digests: Digests::default(),
             clock: HybridClock::default(),
-            seal,
+            gate,
+            key_book: KeyBook::default(),
             control: Control::default(),
             reassembly: Reassembly::default(),
             outputs: VecDeque::new(),
@@ -406,6 +414,7 @@ impl Node {
             MemberEvent::Down(identity) | MemberEvent::Left(identity) => {
                 self.spread.remove(identity.peer());
                 self.repair.forget_peer(identity.peer());
+                self.key_book.forget(identity.peer());
             }
             MemberEvent::Renamed { new, .. } => {
                 if self.spread.addr_of(new.peer()).is_some() {
@@ -455,7 +464,7 @@ impl Node {
             self.control.beacon(addr, self.streams.own_head());
         }
         while let Some(probe) = self.spread.due_probe(now.at) {
-            self.control.probe(probe.to, probe.bytes, self.seal.overhead());
+            self.control.probe(probe.to, probe.bytes, self.gate.overhead());
         }
         self.streams.expire(now.at);
         self.flush_lost(now);
@@ -526,6 +535,7 @@ impl Node {
         self.repair.check_invariants();
         self.reassembly.check_invariants();
         self.control.check_invariants();
+        self.gate.check_invariants();
         let head: Seq = self.streams.own_head().head;
         assert_eq!(head.0, self.streams.marks(self.streams.own()).0.0, "own records are applied");
     }

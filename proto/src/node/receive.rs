@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{JOIN_PATIENCE, Node};
+use crate::admit::Standing;
 use crate::error::DropReason;
 use crate::event::{Arrival, FlushReason, Output, Via};
 use crate::id::{Origin, Seq};
@@ -31,11 +32,12 @@ const HEARD_PERIODS: u32 = 3;
 
 /// Who sent a packet, and how it came.
 #[derive(Clone, Copy)]
-struct Sender {
-    origin: Origin,
-    addr: SocketAddr,
+pub(super) struct Sender {
+    pub(super) origin: Origin,
+    pub(super) addr: SocketAddr,
     via: Via,
-    bytes: usize,
+    pub(super) bytes: usize,
+    pub(super) standing: Standing,
 }
 
 impl Node {
@@ -67,12 +69,22 @@ impl Node {
         if header.sender == self.config.sender {
             return Err(DropReason::Echo);
         }
-        self.seal.open(&header, &datagram[..HEADER_BYTES], sealed, body)?;
+        let clear = &datagram[..HEADER_BYTES];
+        let standing = self.gate.open(now.at, addr, &header, clear, sealed, body)?;
         let mut reader = Reader::new(body);
         let origin = packet::decode_prelude(&mut reader)?;
-        let sender = Sender { origin, addr, via, bytes: datagram.len() };
+        let mut sender = Sender { origin, addr, via, bytes: datagram.len(), standing };
+        let mut unheard = false;
         while let Some(section) = section::next(&mut reader)? {
-            self.route(now, sender, &section)?;
+            if self.passes(now, &mut sender, &header, &section)? {
+                self.route(now, sender, &section)?;
+            } else {
+                unheard |= !matches!(section.kind, Kind::Challenge | Kind::Response);
+            }
+        }
+        if unheard && sender.standing != Standing::Proven {
+            self.challenge(now, &sender, &header);
+            return Err(DropReason::Unproven);
         }
         Ok(())
     }
@@ -149,6 +161,9 @@ impl Node {
                 self.control.probed(from.addr, bytes);
                 Ok(())
             }
+            Kind::Keys => self.on_keys(&from, section),
+            // Answered before.
+            Kind::Challenge | Kind::Response => Ok(()),
             Kind::Probed => {
                 self.spread.probed(from.origin.peer, section.word as usize, now.at);
                 Ok(())

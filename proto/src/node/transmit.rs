@@ -119,10 +119,12 @@ impl Node {
     }
 
     fn next_header(&self) -> Header {
+        let (suite, key_id) = self.gate.method();
         Header {
             version: self.config.wire_version,
             readable_by: packet::VERSION.min(self.config.wire_version),
-            key_id: self.seal.key_id(),
+            suite,
+            key_id,
             cluster: self.config.cluster.tag(),
             sender: self.config.sender,
             counter: self.packets_sealed,
@@ -132,7 +134,7 @@ impl Node {
     fn close_packet(&mut self, buf: &mut Vec<u8>) {
         let header = self.next_header();
         self.packets_sealed += 1;
-        self.seal.seal(&header, buf, HEADER_BYTES);
+        self.gate.seal(&header, buf, HEADER_BYTES);
     }
 
     /// As many control sections for one destination as fit.
@@ -140,7 +142,7 @@ impl Node {
         let first = self.control.pop()?;
         self.open_packet(buf);
         buf.extend_from_slice(&first.section);
-        let room = PACKET_BYTES_SAFE - self.seal.overhead();
+        let room = PACKET_BYTES_SAFE - self.gate.overhead();
         while !first.alone
             && let Some(next) = self.control.front()
             && next.to == first.to

@@ -7,6 +7,9 @@ use crate::error::DropReason;
 use crate::id::{Boot, ClusterTag, Origin, PeerId};
 use crate::wire::bytes::{Reader, Write};
 
+/// Names a process on the wire: drawn at random when it starts.
+pub type SenderId = [u8; 16];
+
 /// The first byte of every packet (W-1).
 pub const MAGIC: u8 = 0x57;
 /// The wire version this code speaks.
@@ -23,12 +26,14 @@ pub struct Header {
     pub version: u8,
     /// The oldest version that can read this packet (W-2).
     pub readable_by: u8,
-    /// Which seal and key close the body; 0 is the plain check.
+    /// Which cipher closes the body; 0 with the plain check.
+    pub suite: u8,
+    /// Which key closes the body; 0 is the plain check.
     pub key_id: u32,
     /// The mesh this packet belongs to.
     pub cluster: ClusterTag,
     /// Drawn at the sender's start: names its nonce space.
-    pub sender: [u8; 16],
+    pub sender: SenderId,
     /// Counts the sender's packets; never reused with other bytes.
     pub counter: u64,
 }
@@ -39,7 +44,7 @@ impl Header {
         out.put_u8(MAGIC);
         out.put_u8(self.version);
         out.put_u8(self.readable_by);
-        out.put_u8(0);
+        out.put_u8(self.suite);
         out.put_u32(self.key_id);
         out.put_u64(self.cluster.0);
         out.extend_from_slice(&self.sender);
@@ -65,10 +70,11 @@ impl Header {
         if readable_by > own_version {
             return Err(DropReason::FutureVersion);
         }
-        let _reserved = reader.u8()?;
+        let suite = reader.u8()?;
         let header = Self {
             version,
             readable_by,
+            suite,
             key_id: reader.u32()?,
             cluster: ClusterTag(reader.u64()?),
             sender: reader.bytes16()?,
@@ -103,6 +109,7 @@ mod tests {
         Header {
             version: VERSION,
             readable_by: 1,
+            suite: 0,
             key_id: 0,
             cluster: ClusterTag(0x0102_0304_0506_0708),
             sender: *b"0123456789abcdef",

@@ -13,6 +13,12 @@ use crate::limits::{
 };
 use crate::wire::bytes::{Reader, Write};
 
+mod proof;
+
+pub use self::proof::{
+    Challenge, Cookie, KEYS_WANTED, put_keys, put_response, take_keys, take_response,
+};
+
 /// Bytes before a section's content.
 pub const SECTION_HEADER_BYTES: usize = 8;
 /// Bytes of a batch section before the archive, at most: origin and interval included.
@@ -54,6 +60,12 @@ pub enum Kind {
     Probed = 13,
     /// What records touched that left the log.
     Summary = 0x50,
+    /// A cookie for a sender that is not known.
+    Challenge = 0x40,
+    /// The cookie on its way back.
+    Response = 0x41,
+    /// Which keys the sender has.
+    Keys = 0x42,
 }
 
 impl Kind {
@@ -73,6 +85,9 @@ impl Kind {
             12 => Self::Probe,
             13 => Self::Probed,
             0x50 => Self::Summary,
+            0x40 => Self::Challenge,
+            0x41 => Self::Response,
+            0x42 => Self::Keys,
             _ => return None,
         })
     }

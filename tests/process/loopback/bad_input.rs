@@ -6,7 +6,7 @@ use weft_proto::error::DropReason;
 use weft_proto::id::{ClusterName, ClusterTag};
 use weft_proto::limits::PACKET_BYTES_MAX;
 use weft_proto::wire::packet::{HEADER_BYTES, Header, MAGIC, VERSION};
-use weft_proto::wire::seal::{PlainSeal, Seal as _};
+use weft_proto::wire::seal::seal_plain;
 
 use crate::agents::{Agent, wait_until};
 use crate::support::{
@@ -21,6 +21,7 @@ fn header() -> Header {
     Header {
         version: VERSION,
         readable_by: VERSION,
+        suite: 0,
         key_id: 0,
         cluster: ClusterName::new("weft").expect("a valid name").tag(),
         sender: *b"a stranger's own",
@@ -33,7 +34,7 @@ fn sealed(header: &Header, body: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     header.encode(&mut packet);
     packet.extend_from_slice(body);
-    PlainSeal.seal(header, &mut packet, HEADER_BYTES);
+    seal_plain(&mut packet, HEADER_BYTES);
     packet
 }
 

@@ -2,6 +2,7 @@
 
 mod net;
 mod repair;
+mod sealed;
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::event::{FlushReason, NodeConfig, Output, Via};
 use crate::id::{Boot, ClusterName, KeyHash, Namespace, Origin, PeerName};
+use crate::key::Keyring;
 use crate::limits::SUMMARY_AGE;
 use crate::node::{Destination, Node};
 use crate::range_set::RangeSet;
@@ -13,7 +14,6 @@ use crate::rng::Rng;
 use crate::shards::Touched;
 use crate::time::{Instant, Now, Wall};
 use crate::wire::batch::{RecordKind, Records};
-use crate::wire::seal::PlainSeal;
 
 /// What the links do to packets.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,10 @@ pub(super) struct Net {
     pub(super) peers: Vec<Option<Peer>>,
     pub(super) links: Links,
     pub(super) multicast_works: bool,
+    /// What peers that are started without keys of their own get.
+    pub(super) keys: Keyring,
+    /// Everything sent, when a test wants to look at it.
+    pub(super) recording: Option<Vec<(usize, SocketAddr, Vec<u8>)>>,
     pub(super) packets: u64,
     pub(super) sent_by: Vec<u64>,
     /// Everything sent, folded into one number: equal for equal runs.
@@ -105,6 +109,8 @@ impl Net {
             peers: Vec::new(),
             links: Links::default(),
             multicast_works: false,
+            keys: Keyring::default(),
+            recording: None,
             packets: 0,
             sent_by: Vec::new(),
             transcript: 0,
@@ -132,12 +138,15 @@ impl Net {
         }
     }
 
-    pub(super) fn start(&mut self, index: usize, config: NodeConfig, seeds: &[SocketAddr]) {
+    pub(super) fn start(&mut self, index: usize, mut config: NodeConfig, seeds: &[SocketAddr]) {
         while self.peers.len() <= index {
             self.peers.push(None);
             self.sent_by.push(0);
         }
-        let mut node = Node::new(config, Box::new(PlainSeal), self.now());
+        if config.keys.is_empty() {
+            config.keys = self.keys.clone();
+        }
+        let mut node = Node::new(config, self.now());
         node.set_seeds(self.now(), seeds.to_vec());
         self.peers[index] = Some(Peer {
             node,
@@ -278,6 +287,9 @@ impl Net {
             word[..chunk.len()].copy_from_slice(chunk);
             let mixed = self.transcript ^ u64::from_le_bytes(word);
             self.transcript = mixed.wrapping_mul(0x0100_0000_01b3).rotate_left(5);
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.push((from, to, bytes.to_vec()));
         }
         let Some(to) = index_of(to).filter(|&index| index < self.peers.len()) else { return };
         let lost = self.rng.below(100) < self.links.loss_percent

@@ -1,0 +1,154 @@
+//! Which of a sender's counters were seen: a sliding bitmap, after RFC 6479.
+//!
+//! The words lie in a ring; moving the window on clears whole words and shifts nothing. One word
+//! is always partly beyond the newest counter, so one word less than the ring holds is promised.
+
+/// Words of the ring: 1 KiB for a sender that is heard.
+const WORDS: usize = 128;
+/// Counters below the newest that are still told apart; older ones count as seen. At 100,000
+/// packets a second this is 80 ms of reordering.
+pub const WINDOW: u64 = (WORDS as u64 - 1) * 64;
+
+/// The counters of one sender.
+#[derive(Clone, Debug, Default)]
+pub struct Window {
+    /// One above the greatest counter seen.
+    top: u64,
+    /// `None`: all below `top` counts as seen. So it begins, and so it is while nothing is heard.
+    bits: Option<Box<[u64; WORDS]>>,
+}
+
+const fn word_of(counter: u64) -> usize {
+    (counter / 64 % WORDS as u64) as usize
+}
+
+impl Window {
+    /// A window for which everything up to `counter` was seen.
+    #[must_use]
+    pub const fn after(counter: u64) -> Self {
+        Self { top: counter.saturating_add(1), bits: None }
+    }
+
+    /// Whether `counter` was not seen yet. The greatest number there is never counts as new.
+    #[must_use]
+    pub fn is_new(&self, counter: u64) -> bool {
+        if counter >= self.top {
+            return counter != u64::MAX;
+        }
+        match &self.bits {
+            Some(bits) if self.top - counter <= WINDOW => {
+                bits[word_of(counter)] & 1 << (counter % 64) == 0
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that `counter`, which [`is_new`](Self::is_new), was seen.
+    pub fn mark(&mut self, counter: u64) {
+        let top = self.top;
+        let bits = self.bits.get_or_insert_with(|| {
+            let mut bits = Box::new([u64::MAX; WORDS]);
+            bits[word_of(top)] = (1 << (top % 64)) - 1;
+            bits
+        });
+        if counter >= top {
+            let (first, last) = (top.div_ceil(64), counter / 64);
+            if last >= first + WORDS as u64 {
+                bits.fill(0);
+            } else {
+                (first..=last).for_each(|word| bits[word_of(word * 64)] = 0);
+            }
+            self.top = counter + 1;
+        }
+        bits[word_of(counter)] |= 1 << (counter % 64);
+    }
+
+    /// Gives the bitmap's memory back; whatever is missing below the newest counter counts as seen.
+    pub fn shrink(&mut self) {
+        self.bits = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_counter_is_new_once() {
+        let mut window = Window::default();
+        for counter in [0, 1, 5, 3, 64, 63, 9_000, 8_999] {
+            assert!(window.is_new(counter), "{counter}");
+            window.mark(counter);
+            assert!(!window.is_new(counter), "{counter}");
+        }
+    }
+
+    #[test]
+    fn the_edges_of_the_window_hold() {
+        for newest in [WINDOW, WINDOW + 63, WINDOW + 64, WINDOW + 65, 1 << 40, u64::MAX - 1] {
+            let mut window = Window::default();
+            window.mark(newest);
+            let oldest = newest + 1 - WINDOW;
+            assert!(window.is_new(oldest), "the oldest of {newest}");
+            assert!(oldest == 0 || !window.is_new(oldest - 1), "before the oldest of {newest}");
+            window.mark(oldest);
+            assert!(!window.is_new(oldest) && window.is_new(oldest + 1));
+        }
+        assert!(!Window::default().is_new(u64::MAX), "its successor would be 0");
+    }
+
+    #[test]
+    fn a_leap_forgets_nothing_that_was_seen() {
+        for leap in [1, 63, 64, 65, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW, 1 << 50] {
+            let mut window = Window::default();
+            (0..200).for_each(|counter| window.mark(counter));
+            window.mark(200 + leap);
+            assert!((0..200).all(|counter| !window.is_new(counter)), "after a leap of {leap}");
+        }
+    }
+
+    #[test]
+    fn after_shrinking_only_later_counters_are_new() {
+        for newest in [0, 62, 63, 64, 8_127, 8_128, 8_191, 8_192, 123_456] {
+            let mut window = Window::default();
+            window.mark(newest);
+            window.shrink();
+            assert!(
+                !window.is_new(newest) && newest.checked_sub(1).is_none_or(|c| !window.is_new(c))
+            );
+            window.mark(newest + 1);
+            window.mark(newest + 3);
+            assert!(window.is_new(newest + 2), "between later ones, after {newest}");
+            assert!((0..=newest).all(|counter| !window.is_new(counter)), "up to {newest}");
+        }
+        let window = Window::after(7);
+        assert!(!window.is_new(7) && window.is_new(8));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_ever_new_twice(
+            steps in prop::collection::vec((0..20_000_u64, any::<bool>(), 0..100_u8), 1..400),
+        ) {
+            let (mut window, mut seen, mut base) = (Window::default(), BTreeSet::new(), 0_u64);
+            for (step, forward, shrink) in steps {
+                let counter = if forward { base + step } else { base.saturating_sub(step) };
+                if window.is_new(counter) {
+                    prop_assert!(seen.insert(counter), "{} twice", counter);
+                    window.mark(counter);
+                } else {
+                    let old = base.saturating_sub(counter) + 1 > WINDOW;
+                    prop_assert!(seen.contains(&counter) || old || shrink == 0 || !forward);
+                }
+                base = base.max(counter);
+                if shrink == 0 {
+                    window.shrink();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Reads secrets from files: keys of the mesh.
+//!
+//! A file that others may read is refused, as is one that others may write. What is wrong with a
+//! line is said by its number; its text is never shown.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::agent::{AgentConfig, KeysConfig};
+use super::error::ConfigError;
+use crate::mesh::Key;
+
+/// A few keys with remarks; anything larger is the wrong file.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// The keys that the configuration names, the one that closes packets first; none in the clear.
+pub(crate) fn read_keys(config: &AgentConfig) -> Result<Vec<Key>, ConfigError> {
+    match &config.keys.value {
+        KeysConfig::None => Ok(Vec::new()),
+        KeysConfig::Given(key) => Ok(vec![key.clone()]),
+        KeysConfig::File(path) => {
+            let problem = |problem| ConfigError::BadValue {
+                origin: config.keys.origin.clone(),
+                problem: format!("{}: {problem}", path.display()),
+            };
+            let text = read_secret(path).map_err(problem)?;
+            parse_keys(&text).map_err(problem)
+        }
+    }
+}
+
+/// One key a line; empty lines and what follows a `#` are left out.
+fn parse_keys(text: &str) -> Result<Vec<Key>, String> {
+    let mut keys = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            keys.push(line.parse().map_err(|error| format!("line {}: {error}", number + 1))?);
+        }
+    }
+    if keys.is_empty() {
+        return Err("there is no key in it".to_owned());
+    }
+    Ok(keys)
+}
+
+/// The text of a file that only its owner, and perhaps a group, may read.
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, String> {
+    let file = File::open(path).map_err(|error| format!("cannot read it: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("cannot read it: {error}"))?;
+    if !metadata.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o027 != 0 {
+            return Err(format!(
+                "others may read or write it (mode {mode:03o}): chmod 600 it, and change the keys \
+                 if anybody did"
+            ));
+        }
+    }
+    let length = metadata.len();
+    if length > FILE_BYTES_MAX {
+        return Err(format!("{length} bytes, more than {FILE_BYTES_MAX}"));
+    }
+    // Room for all of it at once, so that no copy is left behind by growing.
+    let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize + 1));
+    file.take(FILE_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("cannot read it: {error}"))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_stand_on_lines_with_remarks() {
+        let (a, b) = ("01".repeat(32), "02".repeat(32));
+        let text = format!("# the mesh\n{a} # since May\n\n  {b}\n");
+        let keys = parse_keys(&text).expect("two keys");
+        assert_eq!(keys, [a.parse().expect("a key"), b.parse().expect("a key")]);
+        assert_eq!(parse_keys("# none\n"), Err("there is no key in it".to_owned()));
+        let secret = format!("{a}\n{b}x\n");
+        let error = parse_keys(&secret).expect_err("too long");
+        assert!(error.starts_with("line 2: ") && !error.contains("02"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_that_others_may_touch_are_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key");
+        std::fs::write(&path, "secret").expect("written");
+        for (mode, fine) in [(0o600, true), (0o440, true), (0o644, false), (0o660, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("set");
+            assert_eq!(read_secret(&path).is_ok(), fine, "mode {mode:o}");
+        }
+        assert!(read_secret(dir.path()).is_err() && read_secret(&dir.path().join("no")).is_err());
+    }
+}
