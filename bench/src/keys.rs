@@ -22,10 +22,10 @@ const CHARACTER_BITS: u32 = 6;
 const CHARACTERS_PER_WORD: usize = 10;
 
 /// The generator splitmix64: a bijection of a counter, so its numbers never repeat within a run.
-struct SplitMix(u64);
+pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -34,14 +34,14 @@ impl SplitMix {
     }
 }
 
-/// `count` keys of 90 random bits each: two alike among a million are less likely than a failure
-/// of the memory they are in, and would show as a duplicate.
+/// `count` keys. Already 15 characters are 90 random bits: two keys alike among a million are less
+/// likely than a failure of the memory they are in, and would show as a duplicate.
 #[must_use]
-pub(crate) fn generate(seed: u64, count: usize) -> Vec<Key> {
+pub(crate) fn generate<const BYTES: usize>(seed: u64, count: usize) -> Vec<[u8; BYTES]> {
     let mut random = SplitMix(seed);
     (0..count)
         .map(|_| {
-            let mut key = [0; KEY_BYTES];
+            let mut key = [0; BYTES];
             for part in key.chunks_mut(CHARACTERS_PER_WORD) {
                 let mut bits = random.next();
                 for character in part {
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn keys_are_distinct_printable_and_repeatable() {
-        let keys = generate(7, 50_000);
+        let keys: Vec<Key> = generate(7, 50_000);
         assert_eq!(keys, generate(7, 50_000));
         assert_ne!(keys[0], generate(8, 1)[0]);
         assert!(keys.iter().flatten().all(u8::is_ascii_graphic));

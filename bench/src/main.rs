@@ -4,6 +4,7 @@
 //! 0 measured and nothing lost, 1 something was lost, 2 wrong flags, 4 it could not be measured,
 //! 130 interrupted.
 
+mod cache;
 mod child;
 mod cluster;
 mod fleet;
@@ -30,6 +31,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::suite::Options;
 use crate::task::Task;
 
+/// Counts while the memory of caches is measured.
+#[global_allocator]
+static ALLOCATOR: cache::Counting = cache::Counting;
+
 /// Something was lost.
 const EXIT_LOST: u8 = 1;
 /// It could not be measured.
@@ -49,6 +54,8 @@ struct Arguments {
 enum Command {
     /// Real processes on loopback invalidate distinct keys; exact comparison, latency, cost.
     Cluster(Options),
+    /// Weft's cache beside other caches: speed, hit ratios, memory.
+    Cache(cache::Options),
     /// What a mesh costs that has nothing to do.
     Idle {
         /// Members.
@@ -98,6 +105,10 @@ fn run(command: Command) -> anyhow::Result<bool> {
             Ok(true)
         }
         Command::FloorChild { mode } => floor::child(&mode).map(|()| true),
+        Command::Cache(options) => {
+            sys::catch_interrupts();
+            cache::run(&options)
+        }
         Command::Cluster(options) => {
             sys::catch_interrupts();
             suite::run(&options)

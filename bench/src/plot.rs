@@ -141,31 +141,33 @@ fn micros(decade: i32) -> String {
     format!("{} {unit}", 10_f64.powi(power))
 }
 
-fn escape(text: &str) -> String {
+/// Text as XML wants it.
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Checks that every element is closed in order and no text has a bare angle bracket.
+#[cfg(test)]
+pub(crate) fn assert_well_formed(svg: &str) {
+    let mut open = Vec::new();
+    for piece in svg.split('<').skip(1) {
+        let (tag, text) = piece.split_once('>').expect("an element ends");
+        assert!(!text.contains('>'), "bare bracket in {text:?}");
+        assert_eq!(tag.matches('"').count() % 2, 0, "an open quote in {tag:?}");
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(name));
+        } else if !tag.ends_with('/') {
+            open.push(tag.split(' ').next().expect("a name"));
+        }
+    }
+    assert!(open.is_empty(), "not closed: {open:?}");
+    assert!(!svg.contains("NaN") && !svg.contains("inf"));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::histogram;
-
-    /// Checks that every element is closed in order and no text has a bare angle bracket.
-    fn assert_well_formed(svg: &str) {
-        let mut open = Vec::new();
-        for piece in svg.split('<').skip(1) {
-            let (tag, text) = piece.split_once('>').expect("an element ends");
-            assert!(!text.contains('>'), "bare bracket in {text:?}");
-            assert_eq!(tag.matches('"').count() % 2, 0, "an open quote in {tag:?}");
-            if let Some(name) = tag.strip_prefix('/') {
-                assert_eq!(open.pop(), Some(name));
-            } else if !tag.ends_with('/') {
-                open.push(tag.split(' ').next().expect("a name"));
-            }
-        }
-        assert!(open.is_empty(), "not closed: {open:?}");
-        assert!(!svg.contains("NaN") && !svg.contains("inf"));
-    }
 
     #[test]
     fn pictures_are_well_formed_whatever_is_in_them() {
