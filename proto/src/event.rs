@@ -116,11 +116,15 @@ pub enum FlushReason {
     GoneNamespaces(StreamRange),
     /// The same; nothing is known of them, so everything goes.
     Gone(StreamRange),
+    /// This peer, or one that it meets again, was away for so long that streams may have been
+    /// forgotten meanwhile.
+    Away,
 }
 
 impl FlushReason {
     /// A label for each, in the order in which [`NodeStats::flushes`] counts them.
-    pub const LABELS: [&'static str; 4] = ["joined", "gone_shards", "gone_namespaces", "gone"];
+    pub const LABELS: [&'static str; 5] =
+        ["joined", "gone_shards", "gone_namespaces", "gone", "away"];
 
     /// Why a range that touched this is flushed.
     #[must_use]
@@ -142,6 +146,7 @@ impl FlushReason {
             Self::GoneShards(_) => 1,
             Self::GoneNamespaces(_) => 2,
             Self::Gone(_) => 3,
+            Self::Away => 4,
         }
     }
 }
@@ -201,6 +206,8 @@ pub struct NodeStats {
     pub pulls_answered: u64,
     /// Flushes, in the order of [`FlushReason::LABELS`].
     pub flushes: [u64; FlushReason::LABELS.len()],
+    /// Streams forgotten because everyone had all of them.
+    pub streams_forgotten: u64,
     /// Stamps too far in the future that were not followed.
     pub stamps_ahead: u64,
     /// Archive bytes before compression, of own batches.

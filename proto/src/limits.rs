@@ -35,9 +35,32 @@ pub const FRAGMENTS_MAX: usize = 80;
 /// again: 16 x 65 KiB is 1 MiB.
 pub const REASSEMBLIES_MAX: usize = 16;
 
-/// Streams one peer tracks: 1,000 peers restarted 16 times each. Beyond it new streams are refused
-/// and counted.
+/// Streams one peer tracks: 1,000 peers restarted 16 times each. Beyond it the one that has been
+/// over for longest is forgotten, with a flush if it was not complete; if all are live, new streams
+/// are refused and counted.
 pub const STREAMS_MAX: usize = 16_384;
+/// A stream whose origin is gone is sealed when it has been quiet for this long: some rounds of
+/// digests, in which its last records had time to come from wherever they are.
+pub const SEAL_AFTER: Duration = Duration::from_secs(5);
+/// How often seals are looked at and reported.
+pub const SEAL_EVERY: Duration = Duration::from_secs(2);
+/// Seals reported at a time; the others have their turn after these are forgotten.
+pub const SEALS_PER_TURN: usize = 32;
+/// Streams whose seals one peer collects reports for; others wait.
+pub const SEALS_COLLECTED_MAX: usize = 1_024;
+/// Last numbers of forgotten streams that are kept. Without it a late head is news: its records are
+/// pulled from whoever has them, or flushed for.
+pub const FORGOTTEN_MAX: usize = 16_384;
+/// How long they are kept.
+pub const FORGOTTEN_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// A member that was declared down holds up forgetting for this long: it may come back with its
+/// cache, and must then find what it missed.
+pub const LOST_MEMBER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Who was away from others for this long flushes everything: they may have forgotten streams
+/// without it. Half of [`LOST_MEMBER_AGE`], so that it does not matter who noticed first.
+pub const AWAY_MAX: Duration = Duration::from_secs(12 * 60 * 60);
+/// Members declared down that are kept in mind for this; a mesh has no more members.
+pub const LOST_MEMBERS_MAX: usize = 8_192;
 /// Holes tracked above a stream's contiguous mark. A record that would open one more is not
 /// applied but pulled later.
 pub const GAPS_MAX: usize = 1_024;
@@ -152,6 +175,8 @@ pub const MTU_PROBE_TRIES: u8 = 3;
 
 const _: () =
     assert!(WINDOW_BYTES_MIN < WINDOW_BYTES_START && WINDOW_BYTES_START < WINDOW_BYTES_MAX);
+const _: () = assert!(AWAY_MAX.as_secs() * 2 <= LOST_MEMBER_AGE.as_secs());
+const _: () = assert!(SEALS_PER_TURN <= HEADS_MAX);
 const _: () = assert!(LOG_BYTES_MIN >= 2 * WINDOW_BYTES_START);
 const _: () = assert!(BATCH_BYTES_MAX > KEY_BYTES_MAX);
 const _: () = assert!(FRAGMENTS_MAX * 1_000 > BATCH_BYTES_MAX);

@@ -84,6 +84,12 @@ impl Applier {
         }
         let reason: Arc<str> = match flush.reason {
             FlushReason::Joined => "joined".into(),
+            FlushReason::Away => {
+                tracing::warn!(
+                    "away for so long that records may be forgotten: all caches flushed"
+                );
+                "away".into()
+            }
             FlushReason::GoneShards(range)
             | FlushReason::GoneNamespaces(range)
             | FlushReason::Gone(range) => {

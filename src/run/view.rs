@@ -145,6 +145,7 @@ impl Looper {
             pulls_answered: stats.pulls_answered,
             repairs_open: self.node.open_repairs() as u64,
             flushes: FlushReason::LABELS.into_iter().zip(stats.flushes).collect(),
+            streams_forgotten: stats.streams_forgotten,
             stamps_ahead: stats.stamps_ahead,
             drops: DropReason::ALL.iter().map(|r| (r.label(), stats.drops[*r as usize])).collect(),
             packets_in: sum(|c| c.packets_in),

@@ -194,6 +194,7 @@ pub struct Metrics {
     pub pulls_answered: u64,
     pub repairs_open: u64,
     pub flushes: Vec<(&'static str, u64)>,
+    pub streams_forgotten: u64,
     pub stamps_ahead: u64,
     pub drops: Vec<(&'static str, u64)>,
     pub packets_in: u64,
@@ -329,6 +330,12 @@ impl Metrics {
                 "Times caches, or the parts of them that were touched, were flushed because records could not be had.",
                 "reason",
                 &self.flushes,
+            ),
+            one(
+                "weft_streams_forgotten_total",
+                "Streams of peers that are gone, forgotten because everyone had all of them.",
+                Counter,
+                self.streams_forgotten,
             ),
             one(
                 "weft_stamps_ahead_total",

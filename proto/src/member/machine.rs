@@ -332,6 +332,12 @@ impl Membership {
         self.view.get(peer).map(|known| known.node.identity())
     }
 
+    /// What is on record for another member, and whether it lives; suspects count as alive.
+    #[must_use]
+    pub fn record(&self, peer: PeerId) -> Option<(&Identity, MemberState)> {
+        self.view.get(peer).map(|known| (known.node.identity(), known.state))
+    }
+
     /// Whether another member is alive or suspect.
     #[must_use]
     pub fn alive(&self, peer: PeerId) -> bool {

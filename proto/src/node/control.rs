@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use crate::id::{Boot, Seq};
+use crate::id::{Boot, Origin, Seq};
 use crate::key::KeyId;
-use crate::limits::{CONTROL_QUEUE_MAX, DIRECTORY_BYTES_MAX, HEADS_MAX};
+use crate::limits::{CONTROL_QUEUE_MAX, DIRECTORY_BYTES_MAX, HEADS_MAX, SEALS_PER_TURN};
 use crate::member::{MemberBody, MemberTransmit, Target};
 use crate::spread::{Destination, Job};
 use crate::stream::Streams;
 use crate::wire::packet::{HEADER_BYTES, PRELUDE_BYTES};
+use crate::wire::seals::Seals;
 use crate::wire::section::{
     self, Ack, Digest, HEADS_ACK_WANTED, HEADS_ALL, HEADS_WANTED, Head, Kind, Pull, Pulled,
     SECTION_HEADER_BYTES,
@@ -101,6 +102,13 @@ impl Control {
 
     pub(super) fn pull(&mut self, to: SocketAddr, pull: &Pull) {
         self.one(to, |out| pull.put(out));
+    }
+
+    pub(super) fn seals(&mut self, to: SocketAddr, forgotten: bool, seals: &[(Origin, Seq)]) {
+        for seals in seals.chunks(SEALS_PER_TURN) {
+            let seals = Seals { forgotten, seals: seals.to_vec() };
+            self.one(to, |out| seals.put(out));
+        }
     }
 
     pub(super) fn digest(&mut self, to: SocketAddr, digest: &Digest) {

@@ -16,6 +16,7 @@ mod admit;
 mod control;
 mod reassembly;
 mod receive;
+mod seals;
 mod transmit;
 
 use std::collections::VecDeque;
@@ -32,7 +33,7 @@ use crate::limits::{
     DIRECT_RECEIVERS_MAX, KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE,
 };
 use crate::member::{Identity, MemberEvent, MemberState, Membership};
-use crate::repair::{Digests, FlushPart, Repair};
+use crate::repair::{Digests, FlushPart, Repair, SealBook};
 use crate::rng::Rng;
 use crate::shards::Touched;
 use crate::spread::Spread;
@@ -45,6 +46,7 @@ use self::admit::KeyBook;
 use self::control::Control;
 use self::reassembly::Reassembly;
 
+use self::receive::Sender;
 use self::transmit::Cut;
 
 pub use self::admit::KeyRefusal;
@@ -75,6 +77,7 @@ pub struct Node {
     spread: Spread,
     repair: Repair,
     digests: Digests,
+    seals: SealBook,
     clock: HybridClock,
     gate: Gate,
     key_book: KeyBook,
@@ -90,6 +93,10 @@ pub struct Node {
     packets_sealed: u64,
     trailer_at: Instant,
     cut: Option<Cut>,
+    /// When everything due was last run.
+    driven_at: Instant,
+    /// When everything was last flushed because this peer or others had been away.
+    away_flushed_at: Option<Instant>,
     /// Datagrams were taken, and nothing was run since that may have become due by them.
     undriven: bool,
 }
@@ -133,6 +140,9 @@ impl Node {
             spread: Spread::new(config.log_bytes, config.packet_bytes_max),
             repair: Repair::default(),
             digests: Digests::default(),
+            seals: SealBook::default(),
+            driven_at: now.at,
+            away_flushed_at: None,
             clock: HybridClock::default(),
             gate,
             key_book: KeyBook::default(),
@@ -309,7 +319,7 @@ impl Node {
 
     /// Every stream known.
     pub fn streams(&self) -> impl Iterator<Item = StreamView> {
-        self.streams.views()
+        self.streams.views(self.driven_at)
     }
 
     /// What is applied here: this peer's version vector.
@@ -410,13 +420,22 @@ impl Node {
 
     fn follow(&mut self, event: &MemberEvent, now: Now) {
         match event {
-            MemberEvent::Up(identity) => self.serve(identity, now),
+            MemberEvent::Up(identity) => {
+                self.welcome_back(identity.peer(), now);
+                self.serve(identity, now);
+            }
             MemberEvent::Down(identity) | MemberEvent::Left(identity) => {
                 self.spread.remove(identity.peer());
                 self.repair.forget_peer(identity.peer());
                 self.key_book.forget(identity.peer());
+                match event {
+                    MemberEvent::Down(_) => self.seals.lost(identity.peer(), now.at),
+                    _ => drop(self.seals.found(identity.peer())),
+                }
             }
             MemberEvent::Renamed { new, .. } => {
+                // Its cache went with the old life.
+                self.seals.found(new.peer());
                 if self.spread.addr_of(new.peer()).is_some() {
                     self.spread.remove(new.peer());
                     self.serve(new, now);
@@ -438,6 +457,7 @@ impl Node {
     /// restart is repaired without waiting for chance. In a large mesh chance is quick enough, and
     /// asking everyone at once would be a storm.
     fn serve(&mut self, identity: &Identity, now: Now) {
+        self.streams.reopen(identity.origin(), now.at);
         let rng = &mut self.rng;
         self.spread.add(identity.peer(), identity.addr, now.at, |n| rng.below(n));
         if let Some(joining) = &mut self.joining {
@@ -467,6 +487,7 @@ impl Node {
             self.control.probe(probe.to, probe.bytes, self.gate.overhead());
         }
         self.streams.expire(now.at);
+        self.review_seals(now);
         self.flush_lost(now);
         let rng = &mut self.rng;
         let live = self.spread.members();
@@ -533,6 +554,7 @@ impl Node {
         self.streams.check_invariants();
         self.spread.check_invariants();
         self.repair.check_invariants();
+        self.seals.check_invariants();
         self.reassembly.check_invariants();
         self.control.check_invariants();
         self.gate.check_invariants();

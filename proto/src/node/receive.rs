@@ -20,6 +20,7 @@ use crate::wire::batch::Batch;
 use crate::wire::bytes::Reader;
 use crate::wire::packet::{self, HEADER_BYTES, Header};
 use crate::wire::seal::BodyBuffer;
+use crate::wire::seals::Seals;
 use crate::wire::section::{
     self, BatchHead, Digest, HEADS_ACK_WANTED, HEADS_ALL, HEADS_FROM_JOINER, HEADS_WANTED, Kind,
     Pull, Pulled, Section,
@@ -136,6 +137,7 @@ impl Node {
                 self.repair.told(from.origin.peer, Summary::take(section)?);
                 Ok(())
             }
+            Kind::Seals => self.on_seals(now, from, &Seals::take(section)?),
             Kind::Digest => {
                 self.on_digest(now, from, &Digest::take(section)?);
                 Ok(())
@@ -229,11 +231,16 @@ impl Node {
         section: &Section<'_>,
     ) -> Result<(), DropReason> {
         let peer = from.origin.peer;
+        let mut forgotten = Vec::new();
         for head in section::take_heads(section)? {
+            if self.streams.forgotten(head.origin).is_some_and(|number| head.head <= number) {
+                forgotten.push(head.origin);
+            }
             if self.streams.hear(head, peer, now.at)? {
                 self.repair.want(head.origin, Some(peer), now.at);
             }
         }
+        self.tell_forgotten(from, &forgotten);
         if section.flags & HEADS_ACK_WANTED != 0 {
             self.spread.acks.wanted(from.origin, now.at);
         }

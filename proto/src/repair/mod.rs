@@ -10,6 +10,7 @@
 
 mod digest;
 mod flush;
+mod seals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::wire::summary::Summary;
 
 pub use self::digest::Digests;
 pub use self::flush::FlushPart;
+pub use self::seals::SealBook;
 
 use self::flush::Flushes;
 
@@ -147,6 +149,11 @@ impl Repair {
     /// Forgets what was learnt about a peer that is gone.
     pub fn forget_peer(&mut self, peer: PeerId) {
         self.round_trips.remove(&peer);
+    }
+
+    /// A stream is no longer tracked.
+    pub fn forget_stream(&mut self, origin: Origin) {
+        self.wants.remove(&origin);
     }
 
     /// How many streams are under repair.

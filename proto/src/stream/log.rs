@@ -133,6 +133,17 @@ impl Log {
         self.summaries.add(origin, lo, hi, touched, now);
     }
 
+    /// Drops all of a stream.
+    pub(super) fn forget(&mut self, origin: Origin) {
+        self.summaries.forget(origin);
+        if let Some(stream) = self.streams.remove(&origin)
+            && !stream.batches.is_empty()
+        {
+            self.bytes -= stream.bytes;
+            self.order.retain(|&(of, ..)| of != origin);
+        }
+    }
+
     /// What the records from `lo` on touched; see [`Summaries::prefix`].
     pub(super) fn summary(&self, origin: Origin, lo: u64, hi: u64) -> (u64, Option<Touched>) {
         self.summaries.prefix(origin, lo, hi)

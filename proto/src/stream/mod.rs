@@ -7,6 +7,7 @@
 //! The log is one budget for all streams, own and foreign, evicted oldest first; a stream's floor
 //! tells what is left of it, and summaries what the rest touched. This module decides nothing about when to ask or whom to tell.
 
+mod life;
 mod log;
 mod summary;
 
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use crate::clock::vector::VersionVector;
 use crate::error::DropReason;
 use crate::id::{Origin, PeerId, Seq};
-use crate::limits::{DIGEST_BUCKETS, GAPS_MAX, STREAMS_MAX};
+use crate::limits::{DIGEST_BUCKETS, FORGOTTEN_MAX, GAPS_MAX, STREAMS_MAX};
 use crate::range_set::RangeSet;
 use crate::shards::Touched;
 use crate::time::Instant;
@@ -24,6 +25,7 @@ use crate::wire::section::{Head, StreamRange};
 
 use self::log::Log;
 
+pub use self::life::Life;
 pub use self::log::LogConfig;
 
 /// A stream first heard of with at most this many records, all still at hand, is pulled from its
@@ -54,6 +56,10 @@ pub struct StreamView {
     pub missing: u64,
     /// Bytes its batches take in the log.
     pub log_bytes: usize,
+    /// What became of its origin.
+    pub life: Life,
+    /// Whether it is sealed at `head`: all is applied, and nothing more is expected.
+    pub sealed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -68,6 +74,9 @@ struct Stream {
     revealed_by: Option<PeerId>,
     /// When `head` last rose.
     moved_at: Instant,
+    /// What became of its origin, and since when.
+    life: Life,
+    life_at: Instant,
 }
 
 impl Stream {
@@ -101,6 +110,9 @@ pub struct Streams {
     buckets: [u64; DIGEST_BUCKETS],
     joined: bool,
     adopted: bool,
+    /// The last numbers of streams that were forgotten, and when.
+    forgotten: BTreeMap<Origin, (u64, Instant)>,
+    lost: Vec<StreamRange>,
 }
 
 /// Which bucket of the fingerprint an origin falls into (W-19).
@@ -135,6 +147,8 @@ impl Streams {
             buckets: [0; DIGEST_BUCKETS],
             joined: false,
             adopted: false,
+            forgotten: BTreeMap::new(),
+            lost: Vec::new(),
         }
     }
 
@@ -180,10 +194,18 @@ impl Streams {
             return Ok(());
         }
         if self.streams.len() >= STREAMS_MAX {
+            self.make_room(now);
+        }
+        if self.streams.len() >= STREAMS_MAX {
             return Err(DropReason::StreamLimit);
         }
         self.adopted |= applied > 0;
-        self.streams.insert(origin, Stream { applied, moved_at: now, ..Stream::default() });
+        // What was forgotten had been applied.
+        let known = self.forgotten.remove(&origin).map_or(0, |(number, _)| number);
+        let applied = applied.max(known);
+        let (moved_at, life_at) = (now, now);
+        let stream = Stream { applied, moved_at, life_at, ..Stream::default() };
+        self.streams.insert(origin, stream);
         self.log.begin(origin, applied + 1);
         self.raise_head(origin, applied, now);
         Ok(())
@@ -209,7 +231,10 @@ impl Streams {
     /// Whether all of `first..=last` was applied before; such a batch need not even be opened.
     #[must_use]
     pub fn is_duplicate(&self, origin: Origin, first: Seq, last: Seq) -> bool {
-        self.streams.get(&origin).is_some_and(|stream| stream.has(first.0, last.0))
+        match self.streams.get(&origin) {
+            Some(stream) => stream.has(first.0, last.0),
+            None => self.forgotten(origin).is_some_and(|number| last <= number),
+        }
     }
 
     /// Marks a batch as applied and logs it.
@@ -244,7 +269,8 @@ impl Streams {
     /// # Errors
     /// [`DropReason::StreamLimit`].
     pub fn hear(&mut self, head: Head, from: PeerId, now: Instant) -> Result<bool, DropReason> {
-        if head.origin == self.own || head.head.0 == 0 {
+        let known = self.forgotten(head.origin).unwrap_or_default();
+        if head.origin == self.own || head.head.0 == 0 || head.head <= known {
             return Ok(false);
         }
         let pull_all = self.joined || (head.floor.0 <= 1 && head.head.0 <= JOIN_PULL_RECORDS_MAX);
@@ -327,6 +353,8 @@ impl Streams {
             for (from, to) in stream.above.iter() {
                 applied.insert(from.max(lo.0), to.min(hi.0));
             }
+        } else if let Some(number) = self.forgotten(origin) {
+            applied.insert(lo.0, hi.0.min(number.0));
         }
         applied
     }
@@ -386,14 +414,16 @@ impl Streams {
     }
 
     /// Every stream, for status pages.
-    pub fn views(&self) -> impl Iterator<Item = StreamView> {
-        self.streams.iter().map(|(&origin, stream)| StreamView {
+    pub fn views(&self, now: Instant) -> impl Iterator<Item = StreamView> {
+        self.streams.iter().map(move |(&origin, stream)| StreamView {
             origin,
             applied: Seq(stream.applied),
             head: Seq(stream.head),
             floor: Seq(self.log.floor(origin)),
             missing: stream.missing().map(|(lo, hi)| hi - lo + 1).sum(),
             log_bytes: self.log.bytes_of(origin),
+            life: stream.life,
+            sealed: self.seal_of(origin, now).is_some(),
         })
     }
 
@@ -422,6 +452,9 @@ impl Streams {
         }
         assert_eq!(buckets, self.buckets, "fingerprint out of step");
         assert!(self.streams.len() <= STREAMS_MAX, "too many streams");
+        assert!(self.forgotten.len() <= FORGOTTEN_MAX, "too many forgotten streams");
+        let tracked = |origin| self.streams.contains_key(origin);
+        assert!(!self.forgotten.keys().any(tracked), "forgotten, and tracked");
         self.log.check_invariants();
     }
 }

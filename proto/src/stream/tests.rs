@@ -170,3 +170,45 @@ fn a_range_that_was_given_up_is_summed_up_for_others() {
     assert_eq!(streams.missing(origin(1), 9), [(Seq(1), Seq(1)), (Seq(6), Seq(9))]);
     assert_eq!(streams.summary(origin(1), Seq(2), Seq(9)), (Seq(5), Some(touched)));
 }
+
+#[test]
+fn a_full_table_forgets_what_has_been_over_for_longest_and_tells_what_was_lost_with_it() {
+    let mut streams = joined(1 << 20);
+    let at = |n: u64| NOW + std::time::Duration::from_secs(n);
+    for who in 1..STREAMS_MAX as u64 {
+        let head = if who == 7 { 9 } else { 1 };
+        let heard = Head { origin: origin(who), head: Seq(head), floor: Seq(1) };
+        streams.receive(origin(who), batch(1, 1), at(who)).unwrap();
+        streams.hear(heard, PeerId(1), at(who)).unwrap();
+    }
+    let one_more = |streams: &mut Streams, who| streams.receive(origin(who), batch(1, 1), at(who));
+    assert_eq!(one_more(&mut streams, 100_000), Err(DropReason::StreamLimit), "all are live");
+    streams.review(at(20_000), |origin| if origin.peer.0 < 9 { Life::Down } else { Life::Open });
+    for who in 100_000..100_007 {
+        assert_eq!(one_more(&mut streams, who), Ok(Receipt::Fresh));
+        assert_eq!(streams.take_lost(), [], "complete ones go first");
+        streams.check_invariants();
+    }
+    assert_eq!(streams.forgotten(origin(1)), Some(Seq(1)));
+    assert!(streams.is_duplicate(origin(1), Seq(1), Seq(1)));
+    assert_eq!(one_more(&mut streams, 100_007), Ok(Receipt::Fresh));
+    let lost = StreamRange { origin: origin(7), lo: Seq(2), hi: Seq(9) };
+    assert_eq!(streams.take_lost(), [lost]);
+}
+
+#[test]
+fn a_forgotten_stream_is_reopened_by_a_higher_number_only() {
+    let mut streams = joined(1 << 20);
+    streams.receive(origin(1), batch(1, 9), NOW).unwrap();
+    streams.forget(origin(1), NOW);
+    streams.check_invariants();
+    assert_eq!(streams.fingerprint(), joined(1 << 20).fingerprint());
+    assert_eq!(streams.log_bytes().0, 0);
+    let head = |n| Head { origin: origin(1), head: Seq(n), floor: Seq(1) };
+    assert_eq!(streams.hear(head(9), PeerId(1), NOW), Ok(false));
+    assert_eq!(streams.life(origin(1)), None);
+    assert_eq!(streams.applied_within(origin(1), Seq(1), Seq(20)).count(), 9, "not absent: gone");
+    assert_eq!(streams.hear(head(11), PeerId(1), NOW), Ok(true));
+    assert_eq!(streams.missing(origin(1), 9), [(Seq(10), Seq(11))]);
+    streams.check_invariants();
+}

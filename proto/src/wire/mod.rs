@@ -7,5 +7,6 @@ pub mod batch;
 pub mod bytes;
 pub mod packet;
 pub mod seal;
+pub mod seals;
 pub mod section;
 pub mod summary;

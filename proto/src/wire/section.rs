@@ -66,6 +66,8 @@ pub enum Kind {
     Response = 0x41,
     /// Which keys the sender has.
     Keys = 0x42,
+    /// Where streams of origins that are gone end.
+    Seals = 0x51,
 }
 
 impl Kind {
@@ -88,6 +90,7 @@ impl Kind {
             0x40 => Self::Challenge,
             0x41 => Self::Response,
             0x42 => Self::Keys,
+            0x51 => Self::Seals,
             _ => return None,
         })
     }

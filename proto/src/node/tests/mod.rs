@@ -3,6 +3,7 @@
 mod net;
 mod repair;
 mod sealed;
+mod seals;
 
 use std::time::Duration;
 
