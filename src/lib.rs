@@ -15,6 +15,7 @@ mod directory;
 mod mesh;
 mod net;
 mod run;
+mod sync;
 
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -28,15 +29,15 @@ pub mod journal;
 mod telemetry;
 mod view;
 
-pub use cache::{BootTime, CacheStats};
+pub use cache::{BootTime, CacheStats, Entry};
 pub use coherence::{
-    Cache, CacheBuilder, CacheError, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceError,
+    Cache, CacheBuilder, CacheError, Keep, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceError,
     PublishError, Reservation,
 };
 pub use mesh::{
     Applied, AppliedBatch, AppliedRun, DEFAULT_PORT, Family, HorizonPolicy, HorizonStatus, Key,
-    KeyError, KeyId, KeyRefusal, KeysError, LeaveReport, Member, MemberState, Mesh, MeshBuilder,
-    MetricKind, Metrics, Multicast, QUEUE_RECORDS_DEFAULT, RecordKind, SOCKET_BUFFER_DEFAULT,
-    Sample, SocketStatus, StartError, Status, StreamStatus, WATCH_BATCHES_DEFAULT, Watch,
-    WatchBatch, WatchEvent, WatchFilter, monotonic_nanos, new_key,
+    KeyError, KeyId, LeaveReport, Member, MemberState, Mesh, MeshBuilder, MetricKind, Metrics,
+    Multicast, QUEUE_RECORDS_DEFAULT, RecordKind, SOCKET_BUFFER_DEFAULT, Sample, SocketStatus,
+    StartError, Status, StreamStatus, WATCH_BATCHES_DEFAULT, Watch, WatchBatch, WatchEvent,
+    WatchFilter, monotonic_nanos, new_key,
 };

@@ -55,7 +55,7 @@ const NO_TOKIO: (&str, &str) = ("tokio", "it runs on any thread, with or without
 const ROOT: &[Module] = &[
     Module {
         name: "cache",
-        sees: Sees::Only(&[]),
+        sees: Sees::Only(&["sync"]),
         closed: &[
             NO_TOKIO,
             ("weft_proto::wire", "the cache knows the core's ids and clocks only"),
@@ -68,6 +68,7 @@ const ROOT: &[Module] = &[
             ("weft_proto::event", "the cache knows the core's ids and clocks only"),
         ],
     },
+    Module { name: "sync", sees: Sees::Only(&[]), closed: &[NO_PROTO, NO_TOKIO] },
     Module { name: "net", sees: Sees::Only(&[]), closed: &[NO_PROTO] },
     Module { name: "directory", sees: Sees::Only(&[]), closed: &[NO_PROTO] },
     Module { name: "journal", sees: Sees::Only(&[]), closed: &[NO_PROTO, NO_TOKIO] },

@@ -2,29 +2,47 @@
 //!
 //! In: lookups, writes and fills from application threads, and batches of invalidated hashes from
 //! the loop. Out: values, and counts. It knows keys as bytes with their hash, and nothing of
-//! meshes, queues or runtimes; it never waits but for the lock of one shard.
+//! meshes, queues or runtimes. Readers never wait; writers wait for the lock of one shard.
 //!
 //! | file | what it holds |
 //! | --- | --- |
 //! | `store` | the operations, and which step happens under which lock |
 //! | `fence` | the order of loads and invalidations |
 //! | `horizon` | how fresh everything provably is |
-//! | `shard` | one part of the entries: lookup, chains of equal hashes, eviction |
+//! | `shard`, `ghost` | the writing side: what goes where, and what makes room |
+//! | `sweep`, `clock` | housekeeping; time |
+//! | `entry`, `meta` | an entry as a reader sees it; what is known of a value besides the value |
+//! | `stripes` | counts of hits and misses |
+//! | `raw` | entries in shared memory; the only unsafe code |
 
+mod clock;
+mod entry;
 mod fence;
+mod ghost;
 mod horizon;
-mod key;
+mod meta;
+#[expect(
+    unsafe_code,
+    reason = "entries in memory that readers share without locks; the only such place"
+)]
+mod raw;
 mod shard;
 mod store;
+mod stripes;
+mod sweep;
 
+pub(crate) use clock::TimeSource;
+pub use entry::Entry;
 pub(crate) use fence::FillToken;
 pub use horizon::BootTime;
 pub(crate) use horizon::Horizon;
-pub(crate) use store::Store;
+pub(crate) use meta::{Keep, TAGS_MAX, Version};
+pub(crate) use store::{NotStored, Settings, Store};
 
 /// Entries of one namespace, unless configured.
 pub(crate) const CAPACITY_DEFAULT: usize = 1_000_000;
-/// The most entries that can be configured for one namespace: places are numbered in 32 bits.
+/// The most entries that can be configured for one namespace: buckets of a shard are numbered in 24
+/// bits.
 pub(crate) const CAPACITY_MAX: usize = 1 << 31;
 
 /// What a cache holds, and what it has done since it was made.
@@ -50,6 +68,10 @@ pub struct CacheStats {
     pub invalidated: u64,
     /// Entries removed to make room.
     pub evictions: u64,
+    /// Entries removed because their time was up, or because everything like them was invalidated.
+    pub expired: u64,
+    /// What the entries weigh, if the namespace weighs them.
+    pub weight: u64,
 }
 
 #[cfg(test)]

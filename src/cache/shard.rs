@@ -1,282 +1,464 @@
-//! One part of a store's entries, for one thread at a time.
+//! The writing side of one part of a table: what goes where, and what makes room.
 //!
-//! Entries lie in numbered places; a table leads from a hash to the first place that has it, and
-//! entries of one hash are chained, so that keys are told apart by their bytes while a hash alone
-//! is enough to remove them all. When full, a hand goes round the places and evicts the first entry
-//! that was not used since the hand last passed (second chance, or CLOCK).
+//! In: a bucket's number and a node to put there, or a tag to remove, under the shard's lock.
+//! Out: changed slots, and nodes for the limbo. Readers know nothing of all this but the marks.
 //!
-//! Values that leave are handed to the caller, who drops them after unlocking: a value's drop is
-//! foreign code.
+//! Newcomers queue up; the queue is a twentieth of the capacity. Who was found twice while in the
+//! queue is settled at its end, the others go, and are remembered for a while as ghosts. Who comes
+//! back meanwhile is settled at once. Among the settled a hand goes round the buckets and evicts who
+//! was not found since it last came by. (S3-FIFO, with a hand in hash order instead of a second
+//! queue.) While there is room, everybody is settled: so a loop that is longer than the capacity
+//! keeps a part of itself, instead of nothing.
 //!
-//! Invariant: `heads` leads to exactly the places that hold an entry, by way of the chains, and
-//! `free` lists all others.
+//! The queue names slots by what was in them. A slot that holds something else by now is passed
+//! over; so removing costs nothing here.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as HeadEntry;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::mem;
+use std::collections::VecDeque;
+use std::{iter, mem};
 
-use weft_proto::id::KeyHash;
-use weft_proto::shards::ShardSet;
+use super::ghost::Ghost;
+use super::meta::Version;
+use super::raw::{Bucket, Fresh, Garbage, Limbo, NodeRef, SLOTS, Tag, Word};
+use crate::sync::Guard;
 
-use super::key::Key;
+/// The newcomers' part of the capacity.
+const NEWCOMERS_DIVISOR: usize = 20;
+/// Entries that a bucket is meant for. One in twenty buckets then gets more than fit its line, and
+/// is linked to another.
+pub(super) const ENTRIES_PER_BUCKET: usize = 4;
+/// Buckets to link to: some more than are needed when hashes spread as they should.
+pub(super) const LINKED_DIVISOR: usize = 8;
+/// And for small shards.
+pub(super) const LINKED_MIN: usize = 4;
+/// How often a newcomer has to be found to stay.
+const NEWCOMER_MARK_MIN: u32 = 2;
+/// Buckets that the hand looks at for one eviction. If all of their entries were in use, the last
+/// one goes.
+const HAND_BUCKETS_MAX: usize = 256;
+/// What `returning` is when all that come have been here before, and how many comers it remembers.
+const RETURNING_ALL: u32 = 1 << 16;
+const RETURNING_MEMORY: u32 = 64;
+/// Nodes that a change frees at most; it retires about one.
+const FREED_PER_CHANGE: usize = 2;
 
-/// The end of a chain.
-const NO_PLACE: u32 = u32::MAX;
-
-/// Keys are hashed already.
-#[derive(Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// An entry that has left its place.
-#[must_use = "drop it after unlocking"]
-pub(super) struct Entry<V> {
-    hash: u64,
-    /// The next place with this hash.
-    next: u32,
-    /// Found since the hand last passed.
-    used: bool,
-    key: Key,
-    value: V,
-}
-
-/// What made room for a new value.
-#[must_use = "drop it after unlocking"]
-pub(super) struct Displaced<V> {
-    _replaced: Option<V>,
-    _evicted: Option<Entry<V>>,
-}
-
-/// The entries that had one hash; nearly always one or none.
-#[must_use = "drop it after unlocking"]
-pub(super) struct Removed<V> {
-    _first: Option<Entry<V>>,
-    _others: Vec<Entry<V>>,
-}
-
-/// What happened in one shard; counted under its lock, so that a hit touches no line of another's.
+/// What happened in one shard, counted under its lock.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Counts {
-    pub(super) hits: u64,
-    pub(super) misses: u64,
     pub(super) inserts: u64,
     pub(super) fills: u64,
     pub(super) fills_refused: u64,
     pub(super) invalidated: u64,
     pub(super) evictions: u64,
+    pub(super) expired: u64,
 }
 
+/// Where an entry is: its bucket's number within the shard, and its slot.
+#[derive(Clone, Copy)]
+struct Place {
+    bucket: usize,
+    slot: usize,
+}
+
+struct Newcomer {
+    word: Word,
+    hash: u64,
+    /// The bucket that its hash chooses.
+    first: usize,
+}
+
+/// What a writer needs besides the lock.
+pub(super) struct Desk<'a, V> {
+    /// The shard's buckets: those that hashes choose, then those to link to.
+    pub(super) buckets: &'a [Bucket<V>],
+    pub(super) garbage: &'a Garbage<V>,
+    pub(super) guard: &'a Guard,
+    /// Whether entries have a weight; else none is read to remove it.
+    pub(super) weighs: bool,
+}
+
+/// See the module.
 pub(super) struct Shard<V> {
-    heads: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
-    places: Vec<Option<Entry<V>>>,
-    free: Vec<u32>,
-    hand: usize,
+    newcomers: VecDeque<Newcomer>,
+    newcomers_max: usize,
+    ghost: Ghost,
+    /// How many of those that came lately had been here before, smoothed.
+    returning: u32,
+    hand: Place,
+    /// Whether the hand aged the last one it passed.
+    ages: bool,
+    live: usize,
+    settled: usize,
     capacity: usize,
+    /// Buckets that hashes choose; those after them are linked to.
+    primary: usize,
+    linked: usize,
+    weight: u64,
+    limbo: Limbo<V>,
+    /// Nodes that nobody can read any more, to be freed bit by bit.
+    freeing: Vec<Fresh<V>>,
     pub(super) counts: Counts,
 }
 
-/// A shard's entries, taken out as a whole.
+/// Nodes to be dropped after unlocking: a value's drop is foreign code.
 #[must_use = "drop it after unlocking"]
-pub(super) struct Contents<V> {
-    _places: Vec<Option<Entry<V>>>,
-    _heads: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+pub(super) struct Freed<V> {
+    _nodes: [Option<Fresh<V>>; FREED_PER_CHANGE],
 }
 
-impl<V> Shard<V> {
-    /// A shard for at most `capacity` entries, at least one. Memory is taken as it fills.
+/// Buckets of a shard for so many entries: those that hashes choose, and all.
+pub(super) fn buckets_for(capacity: usize) -> (usize, usize) {
+    let primary = capacity.div_ceil(ENTRIES_PER_BUCKET).max(1);
+    (primary, primary + primary / LINKED_DIVISOR + LINKED_MIN)
+}
+
+impl<V: Send + Sync + 'static> Shard<V> {
+    /// For at most `capacity` entries, at least one.
     pub(super) fn new(capacity: usize) -> Self {
+        let newcomers_max = (capacity / NEWCOMERS_DIVISOR).max(1);
         Self {
-            heads: HashMap::default(),
-            places: Vec::new(),
-            free: Vec::new(),
-            hand: 0,
-            capacity: capacity.max(1),
+            newcomers: VecDeque::with_capacity(newcomers_max + 1),
+            newcomers_max,
+            ghost: Ghost::new(capacity),
+            returning: 0,
+            hand: Place { bucket: 0, slot: 0 },
+            ages: false,
+            live: 0,
+            settled: 0,
+            capacity,
+            primary: buckets_for(capacity).0,
+            linked: 0,
+            weight: 0,
+            limbo: Limbo::new(),
+            freeing: Vec::new(),
             counts: Counts::default(),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+    pub(super) const fn len(&self) -> usize {
+        self.live
     }
 
-    /// The value of a key, which counts as used.
-    pub(super) fn find(&mut self, hash: KeyHash, key: &[u8]) -> Option<&V> {
-        let place = self.place_of(hash, key)?;
-        let entry = self.entry_mut(place);
-        entry.used = true;
-        Some(&entry.value)
+    pub(super) const fn weight(&self) -> u64 {
+        self.weight
     }
 
-    /// Stores a value, in place of the key's old one if there is one, else of an evicted entry if
-    /// the shard is full.
-    pub(super) fn put(&mut self, hash: KeyHash, key: &[u8], value: V) -> Displaced<V> {
-        if let Some(place) = self.place_of(hash, key) {
-            let replaced = mem::replace(&mut self.entry_mut(place).value, value);
-            return Displaced { _replaced: Some(replaced), _evicted: None };
-        }
-        let evicted = if self.len() >= self.capacity { self.evict() } else { None };
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            u32::try_from(self.places.len() - 1).expect("invariant: CAPACITY_MAX fits 32 bits")
-        });
-        let next = self.heads.insert(hash.0, place).unwrap_or(NO_PLACE);
-        let entry = Entry { hash: hash.0, next, used: false, key: Key::new(key), value };
-        self.places[place as usize] = Some(entry);
-        Displaced { _replaced: None, _evicted: evicted }
-    }
-
-    /// Takes out every entry with this hash.
-    pub(super) fn take(&mut self, hash: KeyHash) -> Removed<V> {
-        let mut removed = Removed { _first: None, _others: Vec::new() };
-        let Some(mut place) = self.heads.remove(&hash.0) else { return removed };
-        while place != NO_PLACE {
-            let entry = self.vacate(place);
-            place = entry.next;
-            self.counts.invalidated += 1;
-            match removed._first {
-                None => removed._first = Some(entry),
-                Some(_) => removed._others.push(entry),
-            }
-        }
-        removed
-    }
-
-    /// Takes out every entry with one of these hashes, into `removed`.
+    /// Puts a node in, in place of its key's old one if there is one, and makes room if the shard
+    /// is full. `first` is the bucket that the hash chooses.
     ///
-    /// Looks all of them up before it removes any: the look-ups don't depend on one another, so the
-    /// processor waits for the memory of many at once, where one by one it would wait for each.
-    pub(super) fn take_many(&mut self, hashes: &[u64], removed: &mut Vec<Entry<V>>) {
-        let mut found = 0_u64;
-        for hash in hashes {
-            if let Some(&place) = self.heads.get(hash) {
-                let entry = self.places.get(place as usize).and_then(Option::as_ref);
-                found = found.wrapping_add(entry.map_or(0, |entry| entry.hash));
-            }
-        }
-        // The sum is of no use but to keep the loop.
-        std::hint::black_box(found);
-        for &hash in hashes {
-            let Some(mut place) = self.heads.remove(&hash) else { continue };
-            while place != NO_PLACE {
-                let entry = self.vacate(place);
-                place = entry.next;
-                self.counts.invalidated += 1;
-                removed.push(entry);
-            }
-        }
-    }
-
-    /// Takes out every entry whose hash falls into one of these shards of the hash, into `removed`.
-    pub(super) fn take_shards(&mut self, flushed: &ShardSet, removed: &mut Vec<Entry<V>>) {
-        let of = |hash: &&u64| flushed.contains_hash(KeyHash(**hash));
-        let hashes: Vec<u64> = self.heads.keys().filter(of).copied().collect();
-        self.take_many(&hashes, removed);
-    }
-
-    /// Takes out all entries, and the memory of their places with them.
-    pub(super) fn take_all(&mut self) -> Contents<V> {
-        self.counts.invalidated += self.len() as u64;
-        self.free = Vec::new();
-        self.hand = 0;
-        Contents { _places: mem::take(&mut self.places), _heads: mem::take(&mut self.heads) }
-    }
-
-    fn place_of(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
-        let mut place = *self.heads.get(&hash.0)?;
-        loop {
-            let entry = self.entry(place);
-            if entry.key.is(key) {
-                return Some(place);
-            }
-            if entry.next == NO_PLACE {
-                return None;
-            }
-            place = entry.next;
-        }
-    }
-
-    /// Goes round at most twice: the first round leaves no entry used.
-    fn evict(&mut self) -> Option<Entry<V>> {
-        for _ in 0..2 * self.places.len() {
-            let place = self.hand;
-            self.hand = (self.hand + 1) % self.places.len();
-            match &mut self.places[place] {
-                Some(entry) if entry.used => entry.used = false,
-                Some(_) => {
-                    self.counts.evictions += 1;
-                    return Some(self.unlink(place as u32));
+    /// # Errors
+    /// The node, if its version is older than what its key has.
+    pub(super) fn put(
+        &mut self,
+        desk: &Desk<'_, V>,
+        first: usize,
+        node: Fresh<V>,
+        is_dead: impl Fn(NodeRef<'_, V>) -> bool,
+    ) -> Result<(), Fresh<V>> {
+        let new = node.as_ref();
+        let (hash, version) = (new.hash(), new.version());
+        let held = self.find(desk, first, hash, new.key());
+        self.weight += u64::from(new.weight());
+        let (place, settled) = match held {
+            Some((place, old)) => {
+                // A fill has no version; the fence has decided on it.
+                if version > Version::NONE && old.version() > version && !is_dead(old) {
+                    self.weight -= u64::from(new.weight());
+                    return Err(node);
                 }
-                None => {}
+                self.weight -= u64::from(old.weight());
+                let bucket = &desk.buckets[place.bucket];
+                bucket.found(place.slot);
+                (place, bucket.is_settled(place.slot))
+            }
+            None => {
+                let place = self.free_place(desk, first);
+                self.live += 1;
+                let returns = self.returns(desk, hash);
+                desk.buckets[place.bucket].set_mark(place.slot, u32::from(returns));
+                desk.buckets[place.bucket].set_settled(place.slot, returns);
+                self.settled += usize::from(returns);
+                (place, returns)
+            }
+        };
+        let bucket = &desk.buckets[place.bucket];
+        if let Some(old) = bucket.set(place.slot, Tag::of(hash), node) {
+            self.limbo.push(old, desk.guard, desk.garbage);
+        }
+        if !settled {
+            // A newcomer that was replaced queues anew: its old word is passed over.
+            self.newcomers.push_back(Newcomer { word: bucket.word(place.slot), hash, first });
+        }
+        self.make_room(desk);
+        Ok(())
+    }
+
+    /// Takes out every entry that may have this hash. One in some ten thousand times it takes
+    /// another with it: only tags are compared, since to read the hash would cost more than the
+    /// miss.
+    pub(super) fn remove(&mut self, desk: &Desk<'_, V>, first: usize, hash: u64) {
+        let tag = Tag::of(hash);
+        for bucket in chain(desk.buckets, first) {
+            for slot in 0..SLOTS {
+                if bucket.has(slot, tag) {
+                    self.counts.invalidated += 1;
+                    self.take(desk, bucket, slot);
+                }
+            }
+        }
+    }
+
+    /// Takes out what is dead in one bucket.
+    pub(super) fn sweep(
+        &mut self,
+        desk: &Desk<'_, V>,
+        bucket: usize,
+        is_dead: impl Fn(NodeRef<'_, V>) -> bool,
+    ) {
+        let bucket = &desk.buckets[bucket];
+        for slot in 0..SLOTS {
+            if bucket.node(slot, desk.guard).is_some_and(&is_dead) {
+                self.counts.expired += 1;
+                self.take(desk, bucket, slot);
+            }
+        }
+    }
+
+    /// Evicts one entry, if there is one.
+    pub(super) fn evict(&mut self, desk: &Desk<'_, V>) {
+        while self.live > 0 {
+            let queued = self.newcomers.len() > self.newcomers_max || self.settled == 0;
+            let evicted = if queued { self.evict_newcomer(desk) } else { self.evict_settled(desk) };
+            if evicted {
+                self.counts.evictions += 1;
+                return;
+            }
+        }
+    }
+
+    /// A few nodes to be dropped after unlocking, of those that nobody can read any more.
+    pub(super) fn free_some(&mut self, desk: &Desk<'_, V>) -> Freed<V> {
+        if self.freeing.is_empty()
+            && let Some(batch) = desk.garbage.pop()
+        {
+            self.freeing = batch;
+        }
+        Freed { _nodes: std::array::from_fn(|_| self.freeing.pop()) }
+    }
+
+    /// All nodes that can be freed; those that can't yet begin to wait.
+    pub(super) fn free_all(&mut self, desk: &Desk<'_, V>) -> Vec<Fresh<V>> {
+        self.limbo.hand_over(desk.guard, desk.garbage);
+        mem::take(&mut self.freeing)
+    }
+
+    fn find<'g>(
+        &self,
+        desk: &Desk<'g, V>,
+        first: usize,
+        hash: u64,
+        key: &[u8],
+    ) -> Option<(Place, NodeRef<'g, V>)> {
+        let tag = Tag::of(hash);
+        let mut bucket = first;
+        loop {
+            for slot in 0..SLOTS {
+                if let Some(node) = desk.buckets[bucket].tagged(slot, tag, desk.guard)
+                    && node.hash() == hash
+                    && node.key() == key
+                {
+                    return Some((Place { bucket, slot }, node));
+                }
+            }
+            bucket = desk.buckets[bucket].next()?;
+        }
+    }
+
+    /// A free slot for a hash; if there is none, another bucket is linked, or, when there are no
+    /// more of these, somebody has to go.
+    fn free_place(&mut self, desk: &Desk<'_, V>, first: usize) -> Place {
+        let mut bucket = first;
+        loop {
+            let line = &desk.buckets[bucket];
+            if let Some(slot) = (0..SLOTS).find(|&slot| line.is_free(slot)) {
+                return Place { bucket, slot };
+            }
+            if let Some(next) = line.next() {
+                bucket = next;
+                continue;
+            }
+            let next = self.primary + self.linked;
+            if next < desk.buckets.len() {
+                self.linked += 1;
+                line.set_next(next);
+                return Place { bucket: next, slot: 0 };
+            }
+            let slot =
+                (0..SLOTS).min_by_key(|&slot| line.mark(slot)).expect("invariant: SLOTS > 0");
+            self.counts.evictions += 1;
+            self.take(desk, line, slot);
+            return Place { bucket, slot };
+        }
+    }
+
+    fn make_room(&mut self, desk: &Desk<'_, V>) {
+        while self.live > self.capacity {
+            self.evict(desk);
+        }
+        // There is room: whoever leaves the queue may stay.
+        while self.newcomers.len() > self.newcomers_max {
+            if let Some((bucket, slot)) = self.next_newcomer(desk) {
+                self.settle(bucket, slot);
+            }
+        }
+    }
+
+    /// Whether a new entry was evicted too early and is to be settled at once.
+    ///
+    /// When most of what comes has been here lately, as in a loop that is longer than the capacity,
+    /// they can't all stay, and would only push one another out. Then one is settled only where the
+    /// hand finds somebody out of use.
+    fn returns(&mut self, desk: &Desk<'_, V>, hash: u64) -> bool {
+        let returns = self.ghost.recall(hash);
+        let now = if returns { RETURNING_ALL } else { 0 };
+        self.returning =
+            self.returning - self.returning / RETURNING_MEMORY + now / RETURNING_MEMORY;
+        let crowded = self.returning > RETURNING_ALL / 2 && self.live > self.capacity;
+        returns && !(crowded && self.settled > 0 && self.hand_passes(desk))
+    }
+
+    /// Moves the hand to the next settled entry, and past it if that is in use. Ages every second
+    /// one on the way.
+    fn hand_passes(&mut self, desk: &Desk<'_, V>) -> bool {
+        for _ in 0..HAND_BUCKETS_MAX {
+            let Place { bucket: at, slot } = self.hand;
+            let bucket = &desk.buckets[at];
+            if let Some(slot) = (slot..SLOTS).find(|&slot| bucket.is_settled(slot)) {
+                let mark = bucket.mark(slot);
+                if mark == 0 {
+                    return false;
+                }
+                self.ages = !self.ages;
+                bucket.set_mark(slot, mark - u32::from(self.ages));
+                self.hand.slot = slot + 1;
+                return true;
+            }
+            self.hand = self.next_bucket();
+        }
+        false
+    }
+
+    const fn next_bucket(&self) -> Place {
+        Place { bucket: (self.hand.bucket + 1) % (self.primary + self.linked), slot: 0 }
+    }
+
+    /// The first of the queue, if it is still there.
+    fn next_newcomer<'d>(&mut self, desk: &Desk<'d, V>) -> Option<(&'d Bucket<V>, usize)> {
+        let Newcomer { word, first, .. } = self.newcomers.pop_front()?;
+        for bucket in chain(desk.buckets, first) {
+            for slot in 0..SLOTS {
+                if bucket.word(slot) == word && !bucket.is_settled(slot) {
+                    return Some((bucket, slot));
+                }
             }
         }
         None
     }
 
-    /// Takes one entry out of its chain and its place.
-    fn unlink(&mut self, place: u32) -> Entry<V> {
-        let entry = self.vacate(place);
-        let HeadEntry::Occupied(mut head) = self.heads.entry(entry.hash) else {
-            unreachable!("invariant: every entry's hash has a head");
-        };
-        if *head.get() == place {
-            if entry.next == NO_PLACE {
-                head.remove();
-            } else {
-                head.insert(entry.next);
+    /// Returns whether the first of the queue had to go.
+    fn evict_newcomer(&mut self, desk: &Desk<'_, V>) -> bool {
+        let Some(hash) = self.newcomers.front().map(|newcomer| newcomer.hash) else { return false };
+        let Some((bucket, slot)) = self.next_newcomer(desk) else { return false };
+        if bucket.mark(slot) >= NEWCOMER_MARK_MIN {
+            self.settle(bucket, slot);
+            return false;
+        }
+        self.ghost.remember(hash);
+        self.take(desk, bucket, slot);
+        true
+    }
+
+    fn settle(&mut self, bucket: &Bucket<V>, slot: usize) {
+        bucket.set_mark(slot, 0);
+        bucket.set_settled(slot, true);
+        self.settled += 1;
+    }
+
+    /// Returns whether the hand met a settled entry within its reach; if so, one had to go.
+    fn evict_settled(&mut self, desk: &Desk<'_, V>) -> bool {
+        let buckets = self.primary + self.linked;
+        let mut met = None;
+        let mut steps = 0;
+        while steps < HAND_BUCKETS_MAX || met.is_none() {
+            let Place { bucket: at, slot } = self.hand;
+            let bucket = &desk.buckets[at];
+            for slot in slot..SLOTS {
+                if bucket.is_free(slot) || !bucket.is_settled(slot) {
+                    continue;
+                }
+                let mark = bucket.mark(slot);
+                if mark == 0 {
+                    self.hand.slot = slot + 1;
+                    self.take(desk, bucket, slot);
+                    return true;
+                }
+                bucket.set_mark(slot, mark - 1);
+                met = Some(Place { bucket: at, slot });
             }
-            return entry;
+            self.hand = self.next_bucket();
+            steps += 1;
+            if steps > buckets && met.is_none() {
+                return false;
+            }
         }
-        let mut before = *head.get();
-        while self.entry(before).next != place {
-            before = self.entry(before).next;
+        // All were in use. The last one goes: the hand has a bounded reach.
+        let Some(Place { bucket, slot }) = met else { return false };
+        self.take(desk, &desk.buckets[bucket], slot);
+        true
+    }
+
+    /// Takes an entry out, wherever it is in its life.
+    fn take(&mut self, desk: &Desk<'_, V>, bucket: &Bucket<V>, slot: usize) {
+        if desk.weighs
+            && let Some(node) = bucket.node(slot, desk.guard)
+        {
+            self.weight -= u64::from(node.weight());
         }
-        self.entry_mut(before).next = entry.next;
-        entry
-    }
-
-    fn vacate(&mut self, place: u32) -> Entry<V> {
-        self.free.push(place);
-        self.places[place as usize].take().expect("invariant: a linked place holds an entry")
-    }
-
-    fn entry(&self, place: u32) -> &Entry<V> {
-        self.places[place as usize].as_ref().expect("invariant: a linked place holds an entry")
-    }
-
-    fn entry_mut(&mut self, place: u32) -> &mut Entry<V> {
-        self.places[place as usize].as_mut().expect("invariant: a linked place holds an entry")
+        let Some(old) = bucket.take(slot) else { return };
+        self.live -= 1;
+        self.settled -= usize::from(bucket.is_settled(slot));
+        bucket.set_settled(slot, false);
+        bucket.set_mark(slot, 0);
+        self.limbo.push(old, desk.guard, desk.garbage);
     }
 
     #[cfg(test)]
-    pub(super) fn check_invariants(&self) {
-        let mut linked = vec![false; self.places.len()];
-        for (&hash, &head) in &self.heads {
-            let mut place = head;
-            while place != NO_PLACE {
-                let entry = self.entry(place);
-                assert_eq!(entry.hash, hash);
-                assert!(!mem::replace(&mut linked[place as usize], true), "linked twice");
-                place = entry.next;
+    pub(super) fn check_invariants(&self, desk: &Desk<'_, V>) {
+        let (mut live, mut settled, mut weight) = (0, 0, 0);
+        for bucket in desk.buckets {
+            for slot in 0..SLOTS {
+                let Some(node) = bucket.node(slot, desk.guard) else {
+                    assert!(
+                        !bucket.is_settled(slot) && bucket.mark(slot) == 0,
+                        "a free slot's flags"
+                    );
+                    continue;
+                };
+                live += 1;
+                settled += usize::from(bucket.is_settled(slot));
+                weight += u64::from(node.weight());
+                let word = bucket.word(slot);
+                let queued = self.newcomers.iter().any(|newcomer| newcomer.word == word);
+                assert!(bucket.is_settled(slot) || queued, "a newcomer that nobody will ask");
             }
         }
-        assert_eq!(linked.iter().filter(|&&linked| linked).count(), self.len());
-        assert!(self.free.iter().all(|&place| self.places[place as usize].is_none()));
-        assert!(self.len() <= self.capacity);
+        assert_eq!((live, settled), (self.live, self.settled));
+        assert!(!desk.weighs || weight == self.weight);
+        assert!(self.live <= self.capacity && self.newcomers.len() <= self.newcomers_max);
     }
+}
+
+/// A bucket and those linked to it.
+fn chain<V>(buckets: &[Bucket<V>], first: usize) -> impl Iterator<Item = &Bucket<V>> {
+    let next = |bucket: &&Bucket<V>| bucket.next().map(|next| &buckets[next]);
+    iter::successors(Some(&buckets[first]), next)
 }

@@ -7,6 +7,7 @@ use weft_proto::id::InvalidName;
 use weft_proto::limits::KEY_BYTES_MAX;
 
 use super::queue::{Closed, TryReserveError};
+use crate::cache::{NotStored, TAGS_MAX};
 
 /// Namespaces one process may name, with and without a cache: far more than applications have, and
 /// a bound on what a program that makes names from its input can take (8 MiB).
@@ -57,6 +58,22 @@ pub enum PublishError {
         /// The longest key there can be, in bytes.
         max: usize,
     },
+    /// The value weighs more than the whole namespace may. Invalidate the key instead.
+    #[error("a value of weight {weight} is too heavy: the namespace holds {max}")]
+    TooHeavy {
+        /// What the value weighs.
+        weight: u32,
+        /// What all values of the namespace may weigh together.
+        max: u64,
+    },
+    /// A value can't have so many tags.
+    #[error("{tags} tags or more are too many: at most {max}")]
+    TooManyTags {
+        /// How many it had, or one more than there can be.
+        tags: usize,
+        /// The most there can be.
+        max: usize,
+    },
     /// The publish queue is full. Only the `try_` forms say so; the others wait.
     #[error("the publish queue is full: try again, or use the form that waits")]
     Backpressure,
@@ -71,6 +88,18 @@ pub enum PublishError {
 impl From<KeyTooLong> for PublishError {
     fn from(KeyTooLong { len, max }: KeyTooLong) -> Self {
         Self::KeyTooLong { len, max }
+    }
+}
+
+impl From<NotStored> for PublishError {
+    fn from(why: NotStored) -> Self {
+        match why {
+            NotStored::TooHeavy { weight, max } => Self::TooHeavy { weight, max },
+            NotStored::TooManyTags { tags } => Self::TooManyTags { tags, max: TAGS_MAX },
+            NotStored::Overtaken | NotStored::Older => {
+                unreachable!("invariant: a write is never refused for these")
+            }
+        }
     }
 }
 
@@ -101,7 +130,7 @@ pub enum LoadError<E> {
 }
 
 /// A cache can't be made. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum CacheError {
     /// See [`NamespaceError`].
@@ -114,6 +143,12 @@ pub enum CacheError {
         capacity: usize,
         /// The most there can be.
         max: usize,
+    },
+    /// A part is not between 0 and 1.
+    #[error("a jitter of {jitter} is out of range: 0 to 1")]
+    Jitter {
+        /// What was asked for.
+        jitter: f32,
     },
     /// The namespace has a cache whose values are of another type.
     #[error("namespace {namespace:?} holds values of type {held}, not {wanted}")]

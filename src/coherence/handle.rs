@@ -10,22 +10,25 @@
 use std::any::type_name;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weft_proto::id::{KeyHash, Namespace};
 use weft_proto::shards::ShardSet;
 
 use super::error::{LoadError, PublishError, check_key};
 use super::flight::{Flights, Turn};
+use super::keep::Keep;
 use super::publisher::{OnFull, Publisher};
 use super::registry::{Applies, Registry, Space};
 use super::reservation::Reservation;
-use crate::cache::{CacheStats, Store};
+use crate::cache::{CacheStats, Entry, FillToken, Keep as Kept, NotStored, Settings, Store};
 
 /// The cache of one namespace, kept coherent with the caches of the same name on every peer.
 ///
 /// Cheap to clone; all handles of a namespace in one mesh share its entries, and the last one
-/// dropped frees them. Keys are bytes, at most 64 KiB. Values are cloned on a hit: wrap large ones in
-/// an `Arc`. Nothing of a value travels; the other peers drop their copies and load anew.
+/// dropped frees them. Keys are bytes, at most 64 KiB. A hit takes no lock: [`get`](Self::get) clones
+/// the value, so wrap large ones in an `Arc`; [`with`](Self::with) reads it where it lies. Nothing of
+/// a value travels; the other peers drop their copies and load anew.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -60,18 +63,54 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     #[inline]
     #[must_use]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Option<V> {
+        self.with(key, |entry| entry.value().clone())
+    }
+
+    /// What `read` makes of the entry of `key`, if it is here. Nothing is copied. Never waits.
+    ///
+    /// While `read` runs, no memory of the process's caches is freed: keep it short, and never wait
+    /// in it. It may use this cache and others.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mesh = weft::Mesh::standalone("shop").start().await?;
+    /// let pages = mesh.cache::<String>("pages")?;
+    /// pages.insert("/", "<h1>Hello</h1>".to_owned())?;
+    /// assert_eq!(pages.with("/", |page| page.value().len()), Some(14));
+    /// # Ok(()) }
+    /// ```
+    #[inline]
+    pub fn with<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(Entry<'_, V>) -> R,
+    ) -> Option<R> {
         let key = key.as_ref();
         check_key(key).ok()?;
-        self.shared.store.get(self.shared.hash(key), key)
+        self.shared.store.with(self.shared.hash(key), key, read)
     }
 
     /// Writes a value: stores it here, and invalidates the key on every other peer. Waits, blocking
     /// the thread, while the publish queue is full. Call it after the source has changed.
     ///
     /// # Errors
-    /// [`PublishError::KeyTooLong`] or [`PublishError::Closed`]; nothing was changed then.
+    /// [`PublishError::KeyTooLong`], [`PublishError::TooHeavy`] or [`PublishError::Closed`]; nothing
+    /// was changed then.
     pub fn insert(&self, key: impl AsRef<[u8]>, value: V) -> Result<(), PublishError> {
-        self.write(OnFull::Wait, key.as_ref(), Some(value))
+        self.write(OnFull::Wait, key.as_ref(), Some((value, &Keep::new())))
+    }
+
+    /// As [`insert`](Self::insert), with a time to live or tags of its own.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert), and [`PublishError::TooManyTags`].
+    pub fn insert_keeping(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: V,
+        keep: &Keep,
+    ) -> Result<(), PublishError> {
+        self.write(OnFull::Wait, key.as_ref(), Some((value, keep)))
     }
 
     /// As [`insert`](Self::insert), but never waits.
@@ -79,7 +118,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// # Errors
     /// As [`insert`](Self::insert), and [`PublishError::Backpressure`] while the queue is full.
     pub fn try_insert(&self, key: impl AsRef<[u8]>, value: V) -> Result<(), PublishError> {
-        self.write(OnFull::Refuse, key.as_ref(), Some(value))
+        self.write(OnFull::Refuse, key.as_ref(), Some((value, &Keep::new())))
     }
 
     /// Drops the value of `key` here, and on every other peer. Loads of it that are under way, here
@@ -126,6 +165,19 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         }
     }
 
+    /// Drops every value here, and here only, that was stored with this tag. Loads that end up with
+    /// it are not stored. Takes less than a microsecond, however many there are; their memory comes
+    /// back in the background.
+    pub fn invalidate_tag_local(&self, tag: impl AsRef<[u8]>) {
+        self.shared.store.remove_tag(self.shared.tag(tag.as_ref()));
+    }
+
+    /// Drops every value here, and here only, whose key begins with `prefix`. Loads of such keys
+    /// that are under way here are not stored. Takes a microsecond, however many there are.
+    pub fn invalidate_prefix_local(&self, prefix: impl AsRef<[u8]>) {
+        self.shared.store.remove_prefix(prefix.as_ref());
+    }
+
     /// The value of `key`, loaded if it is not here. One load of a key runs at a time, and callers
     /// who come meanwhile share what it returns.
     ///
@@ -147,7 +199,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         check_key(key)?;
         let Shared { store, flights, .. } = &*self.shared;
         let hash = self.shared.hash(key);
-        if let Some(found) = store.get(hash, key) {
+        if let Some(found) = store.with(hash, key, |entry| entry.value().clone()) {
             return Ok(found);
         }
         let seat = flights.join(store, hash, key);
@@ -156,13 +208,14 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
             Turn::Load(turn) => turn,
         };
         // A flight may have landed between the miss and joining.
-        if let Some(found) = store.peek(hash, key) {
+        if let Some(found) = store.peek(hash, key, |entry| entry.value().clone()) {
             seat.land(found.clone());
             return Ok(found);
         }
         let token = seat.begin(store);
         let value = loader().await.map_err(LoadError::Loader)?;
-        store.fill(token, hash, key, value.clone());
+        // Whoever refuses it: the caller has its value.
+        let _ = store.fill(token, hash, key, value.clone(), Kept::default());
         seat.land(value.clone());
         Ok(value)
     }
@@ -173,13 +226,14 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         Reservation::new(&self.shared, key)
     }
 
-    /// Entries held now.
+    /// Entries that take memory now. What was invalidated by tag, by prefix or as a whole counts for
+    /// some milliseconds more, what expired for some seconds, until a sweep has found it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.store.len()
     }
 
-    /// Whether nothing is held now.
+    /// Whether no entry takes memory now; see [`len`](Self::len).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -197,13 +251,27 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         self.shared.name.as_str()
     }
 
-    fn write(&self, full: OnFull, key: &[u8], value: Option<V>) -> Result<(), PublishError> {
+    fn write(
+        &self,
+        full: OnFull,
+        key: &[u8],
+        value: Option<(V, &Keep)>,
+    ) -> Result<(), PublishError> {
         check_key(key)?;
         let Shared { store, space, publisher, .. } = &*self.shared;
         let hash = self.shared.hash(key);
         let slot = publisher.slot(full)?;
         match value {
-            Some(value) => store.insert(hash, key, value),
+            Some((value, keep)) => {
+                let version = Some(publisher.version());
+                let stored =
+                    keep.kept(publisher, version, |kept| store.insert(hash, key, value, kept));
+                match stored {
+                    // A later write of this key has overtaken this one on its way here.
+                    Ok(()) | Err(NotStored::Older) => {}
+                    Err(refused) => return Err(refused.into()),
+                }
+            }
             None => store.remove(hash),
         }
         if let Some(slot) = slot {
@@ -245,19 +313,36 @@ impl<V: Clone + Send + Sync + 'static> fmt::Debug for Cache<V> {
 
 impl<V: Clone + Send + Sync + 'static> Shared<V> {
     pub(super) fn new(
-        capacity: usize,
+        settings: Settings<V>,
         name: Namespace,
         space: Space,
         registry: Arc<Registry>,
         publisher: Publisher,
     ) -> Self {
-        let (store, flights) = (Store::new(capacity), Flights::new());
+        let (store, flights) = (Store::new(settings), Flights::new());
         Self { store, flights, name, space, registry, publisher }
     }
 
     #[inline]
     pub(super) fn hash(&self, key: &[u8]) -> KeyHash {
         self.publisher.hash(key)
+    }
+
+    pub(super) fn tag(&self, tag: &[u8]) -> u32 {
+        self.publisher.tag(tag)
+    }
+
+    /// Stores what was loaded since `token` was taken; returns whether it did.
+    pub(super) fn fill(
+        &self,
+        token: FillToken,
+        hash: KeyHash,
+        key: &[u8],
+        value: V,
+        keep: &Keep,
+    ) -> bool {
+        let store = |kept: Kept<'_>| self.store.fill(token, hash, key, value, kept);
+        keep.kept(&self.publisher, None, store).is_ok()
     }
 }
 
@@ -272,6 +357,10 @@ impl<V: Clone + Send + Sync + 'static> Applies for Shared<V> {
 
     fn flush(&self, shards: &ShardSet) {
         self.store.flush(shards);
+    }
+
+    fn housekeep(&self) -> Duration {
+        self.store.housekeep()
     }
 
     fn stats(&self) -> CacheStats {

@@ -1,15 +1,17 @@
 //! Coherence: typed caches over the bare stores, and the path of a write to the other peers.
 //!
 //! In: calls of applications, and invalidations of other peers from the loop. Out: values, and
-//! records in the publish queue. It never touches a socket, and starts no task or thread.
+//! records in the publish queue. It never touches a socket; its one thread keeps the caches' house.
 //!
 //! | file | what it holds |
 //! | --- | --- |
 //! | `builder` | settings of a cache |
 //! | `handle` | [`Cache`]: lookups, writes, loads |
+//! | `keep` | how one value is to be kept |
 //! | `reservation` | fills by hand |
 //! | `flight` | one load of a key at a time |
 //! | `registry` | namespaces by name and number |
+//! | `janitor` | the thread that sweeps the caches |
 //! | `publisher` | what each write needs: hash function and queue |
 //! | `queue` | the bounded queue to the loop |
 //! | `error` | errors |
@@ -18,6 +20,8 @@ mod builder;
 mod error;
 mod flight;
 mod handle;
+mod janitor;
+mod keep;
 mod publisher;
 mod queue;
 mod registry;
@@ -26,7 +30,8 @@ mod reservation;
 pub use builder::CacheBuilder;
 pub use error::{CacheError, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceError, PublishError};
 pub use handle::Cache;
-pub(crate) use publisher::Publisher;
+pub use keep::Keep;
+pub(crate) use publisher::{Publisher, Versions};
 pub(crate) use queue::{Outgoing, PublishQueue};
 pub(crate) use registry::{Applies, Registry};
 pub use reservation::Reservation;

@@ -14,13 +14,16 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::thread::Thread;
+use std::time::Duration;
 
 use weft_proto::id::{KeyHash, KeyHasher, Namespace};
 use weft_proto::shards::{ShardSet, Touched};
 use weft_proto::wire::batch::RecordKind;
 
 use super::error::{CacheError, NAMESPACES_MAX, NamespaceError, PublishError, check_key};
+use super::janitor;
 use super::queue::{NamespaceIndex, Outgoing};
 use crate::cache::{CacheStats, Horizon};
 
@@ -32,6 +35,8 @@ pub(crate) trait Applies: Any + Send + Sync {
     fn clear(&self);
     /// Removes every entry whose key hash falls into one of these shards, and fences loads of them.
     fn flush(&self, shards: &ShardSet);
+    /// Does what is due, about a millisecond's work at most. Returns when to come again.
+    fn housekeep(&self) -> Duration;
     /// See [`CacheStats`].
     fn stats(&self) -> CacheStats;
     /// The type of its values, for messages.
@@ -76,16 +81,36 @@ struct Table {
 pub(crate) struct Registry {
     table: RwLock<Table>,
     horizon: Arc<Horizon>,
+    /// None where the system refused a thread: then memory of what is dead comes back late, and
+    /// entries expire late.
+    janitor: OnceLock<Option<Thread>>,
 }
 
 impl Registry {
     pub(crate) fn new(horizon: Horizon) -> Self {
-        Self { table: RwLock::default(), horizon: Arc::new(horizon) }
+        Self { table: RwLock::default(), horizon: Arc::new(horizon), janitor: OnceLock::new() }
     }
 
     /// How fresh the caches of this mesh provably are.
     pub(crate) const fn horizon(&self) -> &Arc<Horizon> {
         &self.horizon
+    }
+
+    /// Who keeps the caches' house; to be woken when there is something to do.
+    pub(super) fn janitor(self: &Arc<Self>) -> Option<Thread> {
+        let start = || match janitor::start(self) {
+            Ok(thread) => Some(thread),
+            Err(error) => {
+                tracing::warn!(%error, "no thread for the caches' housekeeping");
+                None
+            }
+        };
+        self.janitor.get_or_init(start).clone()
+    }
+
+    /// One round through the caches. Returns when to come again, if there is one.
+    pub(super) fn housekeep(&self) -> Option<Duration> {
+        self.caches().into_iter().map(|(_, cache)| cache.housekeep()).min()
     }
 
     /// The cache of a namespace, if this process has one.
@@ -215,6 +240,14 @@ impl Registry {
 
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        if let Some(Some(janitor)) = self.janitor.get() {
+            janitor.unpark();
+        }
     }
 }
 

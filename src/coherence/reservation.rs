@@ -6,6 +6,7 @@ use std::sync::Arc;
 use weft_proto::id::KeyHash;
 
 use super::handle::Shared;
+use super::keep::Keep;
 use crate::cache::FillToken;
 
 /// The right to store a value that is read from its source after the reservation was taken.
@@ -39,10 +40,17 @@ impl<V: Clone + Send + Sync + 'static> Reservation<V> {
     }
 
     /// Stores the value and returns `true`, unless an invalidation of the key came after the
-    /// reservation, or the key is longer than [64 KiB](weft_proto::limits::KEY_BYTES_MAX).
+    /// reservation, the key is longer than [64 KiB](weft_proto::limits::KEY_BYTES_MAX), or the value
+    /// weighs more than the whole namespace may.
     pub fn fill(self, value: V) -> bool {
+        self.fill_keeping(value, &Keep::new())
+    }
+
+    /// As [`fill`](Self::fill), with a time to live or tags of its own. It is refused too when one
+    /// of the tags was invalidated after the reservation, or there are more than 16.
+    pub fn fill_keeping(self, value: V, keep: &Keep) -> bool {
         let Some(key) = &self.key else { return false };
-        self.shared.store.fill(self.token, self.hash, key, value)
+        self.shared.fill(self.token, self.hash, key, value, keep)
     }
 
     /// Whether [`fill`](Self::fill) would be refused by now. It may yet be if this says no.

@@ -1,22 +1,20 @@
 //! The public handle: one mesh in this process.
 
 mod builder;
-mod keys;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weft_proto::id::{ClusterName, KeyHash, KeyHasher};
+use weft_proto::key::KEY_BYTES;
 pub use weft_proto::key::{Key, KeyError, KeyId};
-pub use weft_proto::node::KeyRefusal;
 
 pub use self::builder::{
     DEFAULT_PORT, MeshBuilder, QUEUE_RECORDS_DEFAULT, SOCKET_BUFFER_DEFAULT, WATCH_BATCHES_DEFAULT,
 };
-pub use self::keys::{KeysError, new_key};
 use crate::cache::BootTime;
 use crate::coherence::{
-    Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry,
+    Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry, Versions,
 };
 use crate::run::Running;
 #[cfg(feature = "cli")]
@@ -59,6 +57,7 @@ struct Inner {
     running: Option<Running>,
     started_at: Instant,
     name: String,
+    versions: Arc<Versions>,
 }
 
 /// Nanoseconds on the system's monotonic clock, the one that [`AppliedBatch::applied_at`] is read
@@ -76,6 +75,16 @@ pub struct LeaveReport {
     pub confirmed: bool,
     /// How long it took.
     pub waited: Duration,
+}
+
+/// A new key for [`MeshBuilder::key`], from the system's generator.
+///
+/// # Errors
+/// [`StartError::Random`] when the system has no randomness to give.
+pub fn new_key() -> Result<Key, StartError> {
+    let mut bytes = [0; KEY_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
+    Ok(Key::from_bytes(bytes))
 }
 
 impl Mesh {
@@ -105,12 +114,14 @@ impl Mesh {
         name: String,
     ) -> Self {
         let started_at = Instant::now();
-        Self { inner: Arc::new(Inner { cluster, hasher, registry, running, started_at, name }) }
+        let versions = Versions::new(hasher.hash(name.as_bytes()));
+        let inner = Inner { cluster, hasher, registry, running, started_at, name, versions };
+        Self { inner: Arc::new(inner) }
     }
 
     fn publisher(&self) -> Publisher {
         let queue = self.inner.running.as_ref().map(|running| Arc::clone(&running.shared.queue));
-        Publisher::new(queue, self.inner.hasher.clone())
+        Publisher::new(queue, self.inner.hasher.clone(), Arc::clone(&self.inner.versions))
     }
 
     /// The cache of a namespace, with default settings. Calling it again gives the same cache.
