@@ -10,6 +10,8 @@
 use std::any::type_name;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use weft_proto::id::{KeyHash, Namespace};
@@ -47,6 +49,8 @@ pub struct Cache<V: Clone + Send + Sync + 'static> {
 /// What the handles of one cache share.
 pub(super) struct Shared<V: Clone + Send + Sync + 'static> {
     pub(super) store: Store<V>,
+    /// How many [`Cache`]s there are. Others may share this for a moment: the loop, the janitor.
+    handles: AtomicUsize,
     flights: Flights<V>,
     name: Namespace,
     space: Space,
@@ -55,6 +59,7 @@ pub(super) struct Shared<V: Clone + Send + Sync + 'static> {
 }
 
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
+    /// For a handle that is counted already.
     pub(super) fn new(shared: Arc<Shared<V>>) -> Self {
         Self { shared }
     }
@@ -298,7 +303,14 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
 
 impl<V: Clone + Send + Sync + 'static> Clone for Cache<V> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        self.shared.handles.fetch_add(1, Relaxed);
+        Self::new(Arc::clone(&self.shared))
+    }
+}
+
+impl<V: Clone + Send + Sync + 'static> Drop for Cache<V> {
+    fn drop(&mut self) {
+        self.shared.drop_handle();
     }
 }
 
@@ -319,8 +331,8 @@ impl<V: Clone + Send + Sync + 'static> Shared<V> {
         registry: Arc<Registry>,
         publisher: Publisher,
     ) -> Self {
-        let (store, flights) = (Store::new(settings), Flights::new());
-        Self { store, flights, name, space, registry, publisher }
+        let (store, handles, flights) = (Store::new(settings), AtomicUsize::new(1), Flights::new());
+        Self { store, handles, flights, name, space, registry, publisher }
     }
 
     #[inline]
@@ -357,6 +369,15 @@ impl<V: Clone + Send + Sync + 'static> Applies for Shared<V> {
 
     fn flush(&self, shards: &ShardSet) {
         self.store.flush(shards);
+    }
+
+    fn add_handle(&self) -> bool {
+        let more = |handles| (handles > 0).then_some(handles + 1);
+        self.handles.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    fn drop_handle(&self) {
+        self.handles.fetch_sub(1, Relaxed);
     }
 
     fn housekeep(&self) -> Duration {

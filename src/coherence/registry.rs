@@ -35,6 +35,10 @@ pub(crate) trait Applies: Any + Send + Sync {
     fn clear(&self);
     /// Removes every entry whose key hash falls into one of these shards, and fences loads of them.
     fn flush(&self, shards: &ShardSet);
+    /// Counts one more handle, unless the last is gone. It is made with one.
+    fn add_handle(&self) -> bool;
+    /// Counts one less.
+    fn drop_handle(&self);
     /// Does what is due, about a millisecond's work at most. Returns when to come again.
     fn housekeep(&self) -> Duration;
     /// See [`CacheStats`].
@@ -199,23 +203,30 @@ impl Registry {
             let number = table.number_for(&name)?;
             let row = &mut table.rows[number as usize];
             match row.cache() {
-                Some(held) => held,
-                None => {
+                Some(held) if held.add_handle() => held,
+                other => {
                     row.carries_keys = carries_keys;
                     made = Arc::new(make(name, row.space(number)));
                     let erased: Arc<dyn Applies> = Arc::<C>::clone(&made);
                     row.cache = Some(Arc::downgrade(&erased));
                     drop(erased); // `made` keeps it
+                    drop(table);
+                    // Without a handle it was as good as gone, and whoever shares it for a moment
+                    // drops it: perhaps this here.
+                    drop(other);
                     return Ok(made);
                 }
             }
         };
         let held_type = held.value_type();
-        let any: Arc<dyn Any + Send + Sync> = held;
-        any.downcast().map_err(|_| CacheError::TypeMismatch {
-            namespace: name.as_str().to_owned(),
-            held: held_type,
-            wanted: value_type,
+        let any: Arc<dyn Any + Send + Sync> = Arc::<dyn Applies>::clone(&held);
+        any.downcast().map_err(|_| {
+            held.drop_handle();
+            CacheError::TypeMismatch {
+                namespace: name.as_str().to_owned(),
+                held: held_type,
+                wanted: value_type,
+            }
         })
     }
 

@@ -294,6 +294,24 @@ async fn settle() {
     }
 }
 
+#[test]
+fn a_cache_whose_last_handle_is_gone_is_not_found_again() {
+    let bench = Bench::standalone();
+    let (users, other) = (bench.cache::<u64>("users"), bench.cache::<u64>("users"));
+    users.insert("ann", 1).unwrap();
+    assert_eq!(other.get("ann"), Some(1), "two handles are one cache");
+    assert!(bench.builder::<String>("users").build().is_err());
+    // As the loop and the janitor do for a moment.
+    let shared = bench.registry.applies("users").unwrap();
+    drop((users, other));
+    let again = bench.cache::<u64>("users");
+    assert_eq!(again.get("ann"), None);
+    again.insert("ann", 2).unwrap();
+    drop(shared);
+    bench.arrives("users", "ann");
+    assert_eq!(again.get("ann"), None, "it is the one that is told");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hundred_misses_make_one_load() {
     let bench = Bench::with_queue(8);
