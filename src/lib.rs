@@ -36,8 +36,8 @@ pub use coherence::{
 };
 pub use mesh::{
     Applied, AppliedBatch, AppliedRun, DEFAULT_PORT, Family, HorizonPolicy, HorizonStatus, Key,
-    KeyError, KeyId, LeaveReport, Member, MemberState, Mesh, MeshBuilder, MetricKind, Metrics,
-    Multicast, QUEUE_RECORDS_DEFAULT, RecordKind, SOCKET_BUFFER_DEFAULT, Sample, SocketStatus,
-    StartError, Status, StreamStatus, WATCH_BATCHES_DEFAULT, Watch, WatchBatch, WatchEvent,
-    WatchFilter, monotonic_nanos, new_key,
+    KeyError, KeyId, KeyRefusal, KeysError, LeaveReport, Member, MemberState, Mesh, MeshBuilder,
+    MetricKind, Metrics, Multicast, QUEUE_RECORDS_DEFAULT, RecordKind, SOCKET_BUFFER_DEFAULT,
+    Sample, SocketStatus, StartError, Status, StreamStatus, WATCH_BATCHES_DEFAULT, Watch,
+    WatchBatch, WatchEvent, WatchFilter, monotonic_nanos, new_key,
 };

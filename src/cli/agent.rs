@@ -16,7 +16,7 @@ use super::exit::{AGENT, CONFIG, Failure};
 use super::notify::notify;
 use super::signals::Signals;
 use crate::config::{AgentConfig, HttpListen, MulticastConfig, NameConfig, read_keys};
-use crate::http::{Admin, Health, router, serve};
+use crate::http::{Admin, Health, Token, router, serve};
 use crate::mesh::{DEFAULT_PORT, Key, Mesh, MeshBuilder, Multicast, StartError};
 use crate::telemetry::logs;
 
@@ -47,18 +47,19 @@ async fn live(config: AgentConfig) -> Result<ExitCode, Failure> {
     // Before anything takes long: a signal that comes now must already count.
     let mut signals = Signals::listen()
         .map_err(|error| start_failed(format!("cannot listen for signals: {error}")))?;
+    let keys = read_keys(&config)?;
+    let token = config.http_token.read(Token::new)?;
     let listener = match config.http.value {
         HttpListen::Off => None,
         HttpListen::At(addr) => Some(listen(addr).await.map_err(start_failed)?),
     };
-    let keys = read_keys(&config)?;
     let mesh = builder(&config, keys).start().await.map_err(|error| start_failure(&error))?;
     let expects_peers = !config.seeds.value.is_empty()
         || matches!(config.multicast.value, MulticastConfig::Group(_));
     let health = Arc::new(Health::new(expects_peers));
     announce(&config, &mesh, listener.as_ref());
 
-    let admin = router(Admin::new(mesh.clone(), Arc::clone(&health)));
+    let admin = router(Admin::new(mesh.clone(), Arc::clone(&health), token));
     let server = async {
         match listener {
             Some(listener) => serve(listener, admin).await,
@@ -173,6 +174,7 @@ fn announce(config: &AgentConfig, mesh: &Mesh, listener: Option<&TcpListener>) {
         );
     }
     if let HttpListen::At(addr) = config.http.value
+        && config.http_insecure.value
         && !addr.ip().is_loopback()
     {
         warn!(%addr, "http-insecure: anyone who reaches the admin interface can use it");

@@ -93,7 +93,12 @@ pub(super) struct SettingArgs {
     /// Address of the admin interface, TCP, or off [default: 127.0.0.1:7980]
     #[arg(long, value_name = "IP:PORT", help_heading = "Admin")]
     http: Option<String>,
-    /// Allow an admin address beyond loopback although it asks for no password
+    /// File with the token that the admin interface asks for [default: none]
+    ///
+    /// Only this peer's user may read it. A token can also come in WEFT_HTTP_TOKEN.
+    #[arg(long, value_name = "FILE", help_heading = "Admin")]
+    http_token_file: Option<String>,
+    /// Allow an admin address beyond loopback although it asks for no token
     #[arg(
         long,
         value_name = "BOOL",
@@ -139,6 +144,7 @@ impl SettingArgs {
         layer.flag_text(Setting::KeyFile, self.key_file.as_ref());
         layer.flag_switch(Setting::Insecure, self.insecure);
         layer.flag_text(Setting::Http, self.http.as_ref());
+        layer.flag_text(Setting::HttpTokenFile, self.http_token_file.as_ref());
         layer.flag_switch(Setting::HttpInsecure, self.http_insecure);
         layer.flag_text(Setting::Log, self.log.as_ref());
         layer.flag_text(Setting::LogFormat, self.log_format.as_ref());

@@ -26,7 +26,7 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    let answer = Client::new(&args.client, args.timeout.timeout).get_any("/readyz")?;
+    let answer = Client::new(&args.client, args.timeout.timeout)?.get_any("/readyz")?;
     let ok = answer.read::<HealthDocument>()?.ok;
     answer.print(args.client.output, list)?;
     Ok(if ok { ExitCode::SUCCESS } else { exit::code(NO) })

@@ -1,5 +1,6 @@
 //! Talks to an agent's admin interface.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,12 +8,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, RequestBuilder};
 
-use super::exit::{AGENT, Failure, UNREACHABLE};
+use super::exit::{AGENT, CONFIG, Failure, UNREACHABLE};
 use super::output::{self, Format};
-use crate::http::KEEPALIVE_EVERY;
+use crate::config::{Secret, read_secret};
 use crate::http::types::{ErrorBody, SCHEMA};
+use crate::http::{KEEPALIVE_EVERY, Token};
 
 /// An answer larger than this is not an agent's. A status with 1,000 streams has 200 KB.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -33,6 +35,9 @@ pub(super) struct ClientArgs {
         help_heading = "Agent"
     )]
     agent: String,
+    /// File with the token that the agent asks for; WEFT_HTTP_TOKEN can hold the token itself
+    #[arg(long, env = "WEFT_HTTP_TOKEN_FILE", value_name = "FILE", help_heading = "Agent")]
+    token_file: Option<PathBuf>,
     /// How to show the answer
     #[arg(
         short,
@@ -101,23 +106,36 @@ impl Answer {
 pub(super) struct Client {
     http: Agent,
     base: String,
+    token: Option<Token>,
 }
 
 impl Client {
     /// For questions with an answer within `timeout`.
-    pub(super) fn new(args: &ClientArgs, timeout: Duration) -> Self {
+    pub(super) fn new(args: &ClientArgs, timeout: Duration) -> Result<Self, Failure> {
         let config = config().timeout_global(Some(timeout)).build();
-        Self { http: config.new_agent(), base: args.agent.clone() }
+        Self::with(args, config)
     }
 
     /// For a stream without an end: it has to begin within `timeout`, and to show signs of life.
-    pub(super) fn streaming(args: &ClientArgs, timeout: Duration) -> Self {
+    pub(super) fn streaming(args: &ClientArgs, timeout: Duration) -> Result<Self, Failure> {
         let config = config()
             .timeout_connect(Some(timeout))
             .timeout_recv_response(Some(timeout))
             .timeout_per_read(Some(KEEPALIVE_EVERY * KEEPALIVES_MISSED_MAX))
             .build();
-        Self { http: config.new_agent(), base: args.agent.clone() }
+        Self::with(args, config)
+    }
+
+    fn with(args: &ClientArgs, config: ureq::config::Config) -> Result<Self, Failure> {
+        let token = token(args).map_err(|problem| Failure::new(CONFIG, problem))?;
+        Ok(Self { http: config.new_agent(), base: args.agent.clone(), token })
+    }
+
+    fn authorised<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {}", token.text())),
+            None => request,
+        }
     }
 
     /// Asks; an answer that isn't a success is a failure.
@@ -127,15 +145,14 @@ impl Client {
 
     /// Asks; an answer that isn't a success is an answer too.
     pub(super) fn get_any(&self, path: &str) -> Result<Answer, Failure> {
-        let sent = self.http.get(format!("{}{path}", self.base)).call();
+        let sent = self.authorised(self.http.get(format!("{}{path}", self.base))).call();
         self.answer(sent)
     }
 
     pub(super) fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
         let bytes = serde_json::to_vec(body).expect("invariant: our own types serialise");
         let sent = self
-            .http
-            .post(format!("{}{path}", self.base))
+            .authorised(self.http.post(format!("{}{path}", self.base)))
             .header("content-type", "application/json")
             .send(&bytes);
         accepted(self.answer(sent)?)
@@ -143,7 +160,7 @@ impl Client {
 
     /// Opens a stream; the body is the caller's to read.
     pub(super) fn stream(&self, path: &str, query: &[(&str, String)]) -> Result<Body, Failure> {
-        let mut request = self.http.get(format!("{}{path}", self.base));
+        let mut request = self.authorised(self.http.get(format!("{}{path}", self.base)));
         for (name, value) in query {
             request = request.query(*name, value);
         }
@@ -174,6 +191,22 @@ impl Client {
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         Failure::new(UNREACHABLE, format!("no agent answers at {}: {error}", self.base))
+    }
+}
+
+/// The token from the file, or from the environment.
+fn token(args: &ClientArgs) -> Result<Option<Token>, String> {
+    let file = args.token_file.as_ref().filter(|path| !path.as_os_str().is_empty());
+    if let Some(path) = file {
+        let secret = read_secret(path).and_then(|secret| Token::new(secret.text()));
+        return secret.map(Some).map_err(|problem| format!("{}: {problem}", path.display()));
+    }
+    match std::env::var("WEFT_HTTP_TOKEN").map(|text| Secret::new(&text)) {
+        Ok(secret) if !secret.text().trim().is_empty() => {
+            let problem = |problem| format!("WEFT_HTTP_TOKEN: {problem}");
+            Token::new(secret.text()).map(Some).map_err(problem)
+        }
+        _ => Ok(None),
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) struct InvalidateArgs {
 
 pub(super) fn run(args: &InvalidateArgs) -> Result<ExitCode, Failure> {
     let mut sender = Sender {
-        client: Client::new(&args.client, args.timeout.timeout),
+        client: Client::new(&args.client, args.timeout.timeout)?,
         request: InvalidateRequest { namespace: args.namespace.clone(), ..Default::default() },
         bytes: 0,
         published: 0,

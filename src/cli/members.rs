@@ -26,7 +26,7 @@ pub(super) struct MembersArgs {
 }
 
 pub(super) fn run(args: &MembersArgs) -> Result<ExitCode, Failure> {
-    let client = Client::new(&args.client, args.timeout.timeout);
+    let client = Client::new(&args.client, args.timeout.timeout)?;
     client.get("/v1/members")?.print(args.client.output, table)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -73,7 +73,7 @@ enum Command {
     Check(check::CheckArgs),
     /// Wait until an agent sees a number of peers; exit 1 on timeout.
     Wait(wait::WaitArgs),
-    /// Make a key for a mesh.
+    /// Make a key for a mesh, or change the keys of a running agent.
     Keys(keys::KeysArgs),
     /// Print or check an agent's configuration.
     Config(config::ConfigArgs),

@@ -31,7 +31,7 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
-    let client = Client::new(&args.client, args.timeout.timeout);
+    let client = Client::new(&args.client, args.timeout.timeout)?;
     client.get("/v1/status")?.print(args.client.output, screen)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -30,6 +30,10 @@ fn lines_that_must_parse() {
         "weft config print --origin --region eu",
         "weft config check weft.toml",
         "weft keys new",
+        "weft keys list -o json",
+        "weft keys add new.key",
+        "weft keys use 127547f7",
+        "weft keys drop 127547f7 --token-file t",
         "weft agent --key-file weft.key",
         "weft demo",
     ] {

@@ -52,7 +52,7 @@ pub(super) fn run(args: &WaitArgs) -> Result<ExitCode, Failure> {
     let deadline = Instant::now() + args.timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let client = Client::new(&args.client, left.clamp(POLL, ASK_TIMEOUT));
+        let client = Client::new(&args.client, left.clamp(POLL, ASK_TIMEOUT))?;
         let lacking = match client.get("/v1/status") {
             Ok(answer) => match lacking(args, &answer.read()?) {
                 None => {

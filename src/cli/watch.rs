@@ -44,7 +44,7 @@ pub(super) fn run(args: &WatchArgs) -> Result<ExitCode, Failure> {
     let mut query = Vec::new();
     query.extend(args.namespace.clone().map(|namespace| ("namespace", namespace)));
     query.extend(args.key.clone().map(|key| ("key", key)));
-    let client = Client::streaming(&args.client, args.timeout.timeout);
+    let client = Client::streaming(&args.client, args.timeout.timeout)?;
     let body = client.stream("/v1/watch", &query)?;
     let mut applied = 0;
     for line in BufReader::new(body.into_reader()).lines() {

@@ -8,9 +8,10 @@ use weft_proto::id::{ClusterName, Label, PeerName};
 
 use super::error::ConfigError;
 use super::layer::{Layer, Origin, Raw, Sourced};
+use super::secret::{Secret, SecretConfig};
 use super::setting::Setting;
 use super::value;
-use crate::mesh::{DEFAULT_PORT, Key};
+use crate::mesh::DEFAULT_PORT;
 use crate::telemetry::logs::LogFormat;
 
 /// Where peers talk: this machine only, until someone decides otherwise.
@@ -43,16 +44,6 @@ pub(crate) enum HttpListen {
     At(SocketAddr),
 }
 
-/// The mesh's keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KeysConfig {
-    None,
-    /// From the environment.
-    Given(Key),
-    /// A file with one or more; read at start.
-    File(PathBuf),
-}
-
 /// Everything `weft agent` needs to know; each value says who set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AgentConfig {
@@ -67,9 +58,10 @@ pub(crate) struct AgentConfig {
     pub(crate) multicast: Sourced<MulticastConfig>,
     /// Empty: every interface that can multicast.
     pub(crate) multicast_interfaces: Sourced<Vec<String>>,
-    pub(crate) keys: Sourced<KeysConfig>,
+    pub(crate) keys: Sourced<SecretConfig>,
     pub(crate) insecure: Sourced<bool>,
     pub(crate) http: Sourced<HttpListen>,
+    pub(crate) http_token: Sourced<SecretConfig>,
     pub(crate) http_insecure: Sourced<bool>,
     pub(crate) log: Sourced<String>,
     pub(crate) log_format: Sourced<LogFormat>,
@@ -94,9 +86,10 @@ impl AgentConfig {
             seeds: from.list(Setting::Seed, value::seed)?,
             multicast: from.text_or(Setting::Multicast, MulticastConfig::Off, multicast)?,
             multicast_interfaces: from.list(Setting::MulticastInterface, interface)?,
-            keys: from.keys()?,
+            keys: from.secret(Setting::Key, Setting::KeyFile)?,
             insecure: from.switch(Setting::Insecure),
             http: from.text_or(Setting::Http, HttpListen::At(HTTP_DEFAULT), http)?,
+            http_token: from.secret(Setting::HttpToken, Setting::HttpTokenFile)?,
             http_insecure: from.switch(Setting::HttpInsecure),
             log: from.text(Setting::Log, LOG_DEFAULT, log_filter)?,
             log_format: from.text_or(Setting::LogFormat, LogFormat::Text, LogFormat::from_str)?,
@@ -112,7 +105,7 @@ impl AgentConfig {
             Err(ConfigError::BadValue { origin: origin.clone(), problem })
         };
         let bind = &self.bind;
-        let in_clear = self.keys.value == KeysConfig::None;
+        let in_clear = self.keys.value == SecretConfig::None;
         if !bind.value.ip().is_loopback() && in_clear && !self.insecure.value {
             return exposed(
                 &bind.origin,
@@ -123,14 +116,17 @@ impl AgentConfig {
                 ),
             );
         }
+        let open = self.http_token.value == SecretConfig::None;
         match self.http.value {
-            HttpListen::At(addr) if !addr.ip().is_loopback() && !self.http_insecure.value => {
+            HttpListen::At(addr)
+                if open && !addr.ip().is_loopback() && !self.http_insecure.value =>
+            {
                 exposed(
                     &self.http.origin,
                     format!(
                         "{addr} is not a loopback address and the admin interface asks for no \
-                         password: add --http-insecure (http-insecure = true) if the network is \
-                         trusted"
+                         token: give one (--http-token-file), or add --http-insecure \
+                         (http-insecure = true) if the network is trusted"
                     ),
                 )
             }
@@ -245,35 +241,31 @@ impl Resolver<'_> {
         }
     }
 
-    /// The key from the environment, or the file that holds keys; not both.
-    fn keys(&self) -> Result<Sourced<KeysConfig>, ConfigError> {
-        let file = self.text_or(Setting::KeyFile, None, |path| Ok(Some(PathBuf::from(path))))?;
-        let key = match self.find(Setting::Key) {
+    /// A secret from the environment, or the file that holds it; not both.
+    fn secret(&self, text: Setting, file: Setting) -> Result<Sourced<SecretConfig>, ConfigError> {
+        let given = match self.find(text) {
             None => None,
-            Some(Sourced { origin: Origin::Environment(_), .. }) => {
-                let parse = |text: &str| text.parse::<Key>().map_err(|error| error.to_string());
-                Some(self.text(Setting::Key, "", parse)?)
+            Some(Sourced { value: Raw::Text(secret), origin: origin @ Origin::Environment(_) }) => {
+                let value = SecretConfig::Given(Secret::new(secret));
+                Some(Sourced { value, origin: origin.clone() })
             }
             Some(Sourced { origin, .. }) => {
-                let problem = "a key does not belong here: name a file that only this peer can \
-                               read with key-file"
-                    .to_owned();
+                let problem = format!(
+                    "a secret does not belong here: name a file that only this peer can read \
+                     with {file}"
+                );
                 return Err(ConfigError::BadValue { origin: origin.clone(), problem });
             }
         };
-        match (key, file) {
-            (Some(key), Sourced { value: Some(_), origin }) => Err(ConfigError::BadValue {
-                origin: key.origin,
-                problem: format!(
-                    "a key is given, and a file of keys by {origin}: take one of them"
-                ),
+        let none = SecretConfig::None;
+        let named = self.text_or(file, none, |path| Ok(SecretConfig::File(PathBuf::from(path))))?;
+        match given {
+            Some(given) if named.value != SecretConfig::None => Err(ConfigError::BadValue {
+                origin: given.origin,
+                problem: format!("{} names a file for the same: take one of them", named.origin),
             }),
-            (Some(Sourced { value, origin }), _) => {
-                Ok(Sourced { value: KeysConfig::Given(value), origin })
-            }
-            (None, Sourced { value, origin }) => {
-                Ok(Sourced { value: value.map_or(KeysConfig::None, KeysConfig::File), origin })
-            }
+            Some(given) => Ok(given),
+            None => Ok(named),
         }
     }
 

@@ -13,10 +13,10 @@ mod agent;
 mod environment;
 mod error;
 mod file;
-mod keys;
 mod layer;
 mod nearest;
 mod print;
+mod secret;
 mod setting;
 mod value;
 
@@ -27,9 +27,9 @@ use std::path::Path;
 
 pub(crate) use self::agent::{AgentConfig, HttpListen, MulticastConfig, NameConfig};
 pub(crate) use self::error::ConfigError;
-pub(crate) use self::keys::read_keys;
 pub(crate) use self::layer::Layer;
 pub(crate) use self::print::print;
+pub(crate) use self::secret::{Secret, parse_keys, read_keys, read_secret};
 pub(crate) use self::setting::Setting;
 
 /// Reads the file (when there is one), lays environment and flags over it and checks the result.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::agent::{AgentConfig, HttpListen, KeysConfig, MulticastConfig, NameConfig};
-use super::layer::Origin;
+use super::agent::{AgentConfig, HttpListen, MulticastConfig, NameConfig};
+use super::layer::{Origin, Sourced};
+use super::secret::SecretConfig;
 use super::setting::Setting;
 use crate::telemetry::logs::LogFormat;
 
@@ -57,23 +58,15 @@ fn shown(config: &AgentConfig, setting: Setting) -> (Shown, &Origin) {
         Setting::MulticastInterface => {
             (list(&config.multicast_interfaces.value), &config.multicast_interfaces.origin)
         }
-        Setting::Key => {
-            let how = match &config.keys.value {
-                KeysConfig::Given(_) => "given, not shown",
-                KeysConfig::File(_) => "in the key file",
-                KeysConfig::None => "none",
-            };
-            (Shown::WorkedOut(how), &config.keys.origin)
-        }
-        Setting::KeyFile => match &config.keys.value {
-            KeysConfig::File(path) => (text(&path.to_string_lossy()), &config.keys.origin),
-            _ => (Shown::WorkedOut("none"), &config.keys.origin),
-        },
+        Setting::Key => given(&config.keys),
+        Setting::KeyFile => file_of(&config.keys),
         Setting::Insecure => (switch(config.insecure.value), &config.insecure.origin),
         Setting::Http => match config.http.value {
             HttpListen::At(addr) => (text(&addr.to_string()), &config.http.origin),
             HttpListen::Off => (text("off"), &config.http.origin),
         },
+        Setting::HttpToken => given(&config.http_token),
+        Setting::HttpTokenFile => file_of(&config.http_token),
         Setting::HttpInsecure => (switch(config.http_insecure.value), &config.http_insecure.origin),
         Setting::Log => (text(&config.log.value), &config.log.origin),
         Setting::LogFormat => {
@@ -83,6 +76,23 @@ fn shown(config: &AgentConfig, setting: Setting) -> (Shown, &Origin) {
             };
             (text(name), &config.log_format.origin)
         }
+    }
+}
+
+/// Whether a secret is given; never the secret.
+fn given(secret: &Sourced<SecretConfig>) -> (Shown, &Origin) {
+    let how = match &secret.value {
+        SecretConfig::Given(_) => "given, not shown",
+        SecretConfig::File(_) => "in its file",
+        SecretConfig::None => "none",
+    };
+    (Shown::WorkedOut(how), &secret.origin)
+}
+
+fn file_of(secret: &Sourced<SecretConfig>) -> (Shown, &Origin) {
+    match &secret.value {
+        SecretConfig::File(path) => (text(&path.to_string_lossy()), &secret.origin),
+        _ => (Shown::WorkedOut("none"), &secret.origin),
     }
 }
 

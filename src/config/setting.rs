@@ -22,6 +22,8 @@ pub(crate) enum Setting {
     Cluster,
     Http,
     HttpInsecure,
+    HttpToken,
+    HttpTokenFile,
     Insecure,
     Key,
     KeyFile,
@@ -37,7 +39,7 @@ pub(crate) enum Setting {
 
 impl Setting {
     /// Every setting, in the order in which `config print` shows them.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Cluster,
         Self::Name,
         Self::Region,
@@ -51,6 +53,8 @@ impl Setting {
         Self::KeyFile,
         Self::Insecure,
         Self::Http,
+        Self::HttpToken,
+        Self::HttpTokenFile,
         Self::HttpInsecure,
         Self::Log,
         Self::LogFormat,
@@ -64,6 +68,8 @@ impl Setting {
             Self::Cluster => "cluster",
             Self::Http => "http",
             Self::HttpInsecure => "http-insecure",
+            Self::HttpToken => "http-token",
+            Self::HttpTokenFile => "http-token-file",
             Self::Insecure => "insecure",
             Self::Key => "key",
             Self::KeyFile => "key-file",

@@ -136,6 +136,28 @@ fn bad_flags_and_variables_are_named_by_their_source() {
 }
 
 #[test]
+fn secrets_come_from_the_environment_or_a_file_and_are_not_shown() {
+    let secret = "0b".repeat(32);
+    assert!(refusal(&format!("key = \"{secret}\"")).contains("key-file"));
+    assert!(refusal("http-token = \"0123456789abcdef\"").contains("http-token-file"));
+    let vars = env(&[("WEFT_KEY", &secret), ("WEFT_BIND", "10.0.0.5:7946")]);
+    let config = load(&Layer::default(), vars.clone(), None).expect("a key allows the address");
+    assert_eq!(read_keys(&config).expect("valid").len(), 1);
+    let shown = format!("{config:?} {}", print(&config, true));
+    assert!(!shown.contains("0b0b") && shown.contains("given, not shown"), "{shown}");
+    let both = load(&flag(Setting::KeyFile, "/k"), vars, None).expect_err("one of them");
+    assert!(both.to_string().starts_with("WEFT_KEY: --key-file names a file"), "{both}");
+    let bad = load(&Layer::default(), env(&[("WEFT_KEY", "0b0b")]), None).expect("read later");
+    let error = read_keys(&bad).expect_err("too short").to_string();
+    assert!(
+        error.starts_with("WEFT_KEY: line 1: a key is 64") && !error.contains("0b0b"),
+        "{error}"
+    );
+    let vars = env(&[("WEFT_HTTP_TOKEN", "0123456789abcdef"), ("WEFT_HTTP", "0.0.0.0:7980")]);
+    assert!(load(&Layer::default(), vars, None).is_ok(), "a token allows the address");
+}
+
+#[test]
 fn an_open_admin_interface_has_to_be_asked_for() {
     assert!(refusal("http = \"0.0.0.0:7980\"").contains("http-insecure"));
     let layer = file::parse("f", "http = \"0.0.0.0:7980\"\nhttp-insecure = true").expect("valid");
@@ -174,6 +196,8 @@ multicast-interface = []                 # default
 # key-file: none                         # default
 insecure = true                          # --insecure
 http = \"127.0.0.1:7980\"                  # default
+# http-token: none                       # default
+# http-token-file: none                  # default
 http-insecure = false                    # default
 log = \"info\"                             # default
 log-format = \"text\"                      # default

@@ -4,9 +4,11 @@
 //! the `Host` must be an address or `localhost` (a page that had its own name resolve to loopback
 //! still sends that name), and a request with an `Origin` must come from this very host and port.
 //! Requests without `Origin` are from tools. A `POST` needs `Content-Type: application/json` as
-//! well, which a page can't send without being asked for permission first.
+//! well, which a page can't send without being asked for permission first. Where there is a token,
+//! everything but the health checks has to carry it.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
@@ -16,10 +18,11 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::error::ApiError;
 use super::limits::{REQUEST_TIMEOUT, URI_BYTES_MAX};
+use super::token::Token;
 
 /// Checks a request, and bounds the time until its answer begins.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    if let Err(error) = check(&request) {
+pub(super) async fn guard(token: Option<Arc<Token>>, request: Request, next: Next) -> Response {
+    if let Err(error) = check(&request).and_then(|()| check_token(token.as_deref(), &request)) {
         return error.into_response();
     }
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
@@ -28,6 +31,17 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, "the request took too long").into_response()
         }
     }
+}
+
+/// Paths that tell no more than whether the peer is well, for probes that have no token.
+const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
+
+fn check_token(token: Option<&Token>, request: &Request) -> Result<(), ApiError> {
+    let Some(token) = token else { return Ok(()) };
+    if OPEN_PATHS.contains(&request.uri().path()) || token.is_in(request.headers()) {
+        return Ok(());
+    }
+    Err(ApiError::new(StatusCode::UNAUTHORIZED, "a bearer token is needed"))
 }
 
 fn check(request: &Request) -> Result<(), ApiError> {

@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use super::error::ApiError;
 use super::health::Health;
 use super::limits::{INVALIDATE_BODY_BYTES_MAX, LOOP_TIMEOUT, WATCHES_MAX};
-use super::{guard, invalidate, metrics, read, watch};
+use super::token::Token;
+use super::{guard, invalidate, keys, metrics, read, watch};
 use crate::mesh::Mesh;
 
 /// What the handlers share.
@@ -21,11 +22,13 @@ pub(crate) struct Admin {
     pub(super) mesh: Mesh,
     pub(super) health: Arc<Health>,
     pub(super) watches: Arc<Semaphore>,
+    token: Option<Arc<Token>>,
 }
 
 impl Admin {
-    pub(crate) fn new(mesh: Mesh, health: Arc<Health>) -> Self {
-        Self { mesh, health, watches: Arc::new(Semaphore::new(WATCHES_MAX)) }
+    pub(crate) fn new(mesh: Mesh, health: Arc<Health>, token: Option<Token>) -> Self {
+        let watches = Arc::new(Semaphore::new(WATCHES_MAX));
+        Self { mesh, health, watches, token: token.map(Arc::new) }
     }
 
     /// Has the loop renew what it shows; false when it doesn't answer in time, and what is shown
@@ -37,10 +40,15 @@ impl Admin {
 
 /// The whole interface.
 pub(crate) fn router(admin: Admin) -> Router {
+    let token = admin.token.clone();
     Router::new()
         .route("/v1/status", get(read::status))
         .route("/v1/members", get(read::members))
         .route("/v1/invalidate", post(invalidate::invalidate))
+        .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/add", post(keys::add))
+        .route("/v1/keys/use", post(keys::use_key))
+        .route("/v1/keys/drop", post(keys::drop_key))
         .route("/v1/watch", get(watch::watch))
         .route("/metrics", get(metrics::metrics))
         .route("/livez", get(read::livez))
@@ -50,6 +58,6 @@ pub(crate) fn router(admin: Admin) -> Router {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path wants another method")
         })
         .layer(DefaultBodyLimit::max(INVALIDATE_BODY_BYTES_MAX))
-        .layer(from_fn(guard::guard))
+        .layer(from_fn(move |request, next| guard::guard(token.clone(), request, next)))
         .with_state(admin)
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::limits::{HEAD_BYTES_MAX, INVALIDATE_KEYS_MAX, URI_BYTES_MAX, WATCHES_MAX};
 use super::*;
-use crate::mesh::Mesh;
+use crate::mesh::{Key, Mesh};
 
 /// Nothing here takes long; a test that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -24,18 +24,23 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    fn start_with(token: Option<Token>) -> Self {
         let (addr_sender, addr) = mpsc::sync_channel(1);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async move {
                 let free = SocketAddr::from(([127, 0, 0, 1], 0));
-                let builder = Mesh::builder("test").name("solo").bind(free);
+                let builder =
+                    Mesh::builder("test").name("solo").bind(free).key(Key::from_bytes([5; 32]));
                 let mesh = builder.start().await.expect("start");
                 let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
                 addr_sender.send(listener.local_addr().expect("bound")).expect("test waits");
                 let health = Arc::new(Health::new(false));
-                let router = router(Admin::new(mesh.clone(), health));
+                let router = router(Admin::new(mesh.clone(), health, token));
                 let until_left = async {
                     let _ = stopped.await;
                     mesh.leave().await;
@@ -270,4 +275,45 @@ fn watchers_cannot_lock_an_operator_out() {
     assert_eq!(code, 503, "{answer}");
     assert_eq!(server.get("/v1/status").0, 200);
     assert_eq!(open[0].next()["type"], json!("hello"));
+}
+
+#[test]
+fn keys_are_listed_added_used_and_dropped_by_their_ids() {
+    let server = Server::start();
+    let json = "Content-Type: application/json\r\n";
+    let id = |byte| Key::from_bytes([byte; 32]).id().to_string();
+    let keys = |answer: (u16, String)| {
+        assert_eq!(answer.0, 200, "{answer:?}");
+        serde_json::from_str::<Value>(&answer.1).expect("JSON")["keys"].clone()
+    };
+    assert_eq!(keys(server.request("GET /v1/keys", "", "")), json!([id(5)]));
+    let new = "06".repeat(32);
+    let add = format!("{{\"key\":\"{new}\"}}");
+    assert_eq!(keys(server.request("POST /v1/keys/add", json, &add)), json!([id(5), id(6)]));
+    assert_eq!(server.request("POST /v1/keys/add", json, &add).0, 409, "twice");
+    let name = |byte| format!("{{\"id\":\"{}\"}}", id(byte));
+    assert_eq!(server.request("POST /v1/keys/drop", json, &name(5)).0, 409, "in use");
+    assert_eq!(keys(server.request("POST /v1/keys/use", json, &name(6))), json!([id(6), id(5)]));
+    assert_eq!(keys(server.request("POST /v1/keys/drop", json, &name(5))), json!([id(6)]));
+    assert_eq!(server.request("POST /v1/keys/use", json, &name(5)).0, 409, "unknown");
+    // Whatever is wrong with it, a key does not come back.
+    let secret = "07".repeat(33);
+    for body in [format!("{{\"key\":\"{secret}\"}}"), format!("[\"{secret}\"]"), secret.clone()] {
+        let (status, said) = server.request("POST /v1/keys/add", json, &body);
+        assert!((400..500).contains(&status) && !said.contains("0707"), "{status} {said}");
+    }
+}
+
+#[test]
+fn with_a_token_only_health_is_told_without_it() {
+    let token = "a-token-of-20-characters";
+    let server = Server::start_with(Some(Token::new(token).expect("valid")));
+    for path in ["/v1/status", "/v1/members", "/v1/watch", "/v1/keys", "/metrics", "/nowhere"] {
+        assert_eq!(server.request(&format!("GET {path}"), "", "").0, 401, "{path}");
+    }
+    let wrong = "Authorization: Bearer a-token-of-20-characterS\r\n";
+    assert_eq!(server.request("GET /v1/status", wrong, "").0, 401);
+    let right = format!("Authorization: Bearer {token}\r\n");
+    assert_eq!(server.request("GET /v1/status", &right, "").0, 200);
+    assert_eq!(server.request("GET /livez", "", "").0, 200);
 }

@@ -179,6 +179,30 @@ impl StatusDocument {
     }
 }
 
+/// `GET /v1/keys`, and what changing them answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct KeysDocument {
+    pub(crate) schema: u32,
+    /// The cipher, or `off`.
+    pub(crate) encryption: String,
+    /// Ids; the first one closes packets.
+    pub(crate) keys: Vec<String>,
+}
+
+/// `POST /v1/keys/add`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AddKeyRequest {
+    pub(crate) key: String,
+}
+
+/// `POST /v1/keys/use` and `/v1/keys/drop`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyIdRequest {
+    pub(crate) id: String,
+}
+
 /// `GET /livez` and `GET /readyz`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HealthDocument {

@@ -1,17 +1,19 @@
 //! The public handle: one mesh in this process.
 
 mod builder;
+mod keys;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use weft_proto::id::{ClusterName, KeyHash, KeyHasher};
-use weft_proto::key::KEY_BYTES;
 pub use weft_proto::key::{Key, KeyError, KeyId};
+pub use weft_proto::node::KeyRefusal;
 
 pub use self::builder::{
     DEFAULT_PORT, MeshBuilder, QUEUE_RECORDS_DEFAULT, SOCKET_BUFFER_DEFAULT, WATCH_BATCHES_DEFAULT,
 };
+pub use self::keys::{KeysError, new_key};
 use crate::cache::BootTime;
 use crate::coherence::{
     Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry, Versions,
@@ -75,16 +77,6 @@ pub struct LeaveReport {
     pub confirmed: bool,
     /// How long it took.
     pub waited: Duration,
-}
-
-/// A new key for [`MeshBuilder::key`], from the system's generator.
-///
-/// # Errors
-/// [`StartError::Random`] when the system has no randomness to give.
-pub fn new_key() -> Result<Key, StartError> {
-    let mut bytes = [0; KEY_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| StartError::Random(error.to_string()))?;
-    Ok(Key::from_bytes(bytes))
 }
 
 impl Mesh {

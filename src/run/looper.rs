@@ -11,14 +11,14 @@ use tokio::time::Sleep;
 use weft_proto::event::{Arrival, Output, Via};
 use weft_proto::id::KeyHasher;
 use weft_proto::member::MemberEvent;
-use weft_proto::node::Node;
+use weft_proto::node::{KeyRefusal, Node};
 use weft_proto::time::{Instant, Now};
 
 use super::apply::Applier;
 use super::ears::Ears;
 use super::seeds::{Resolver, Seeds};
 use super::startup::{Settings, now};
-use super::{Command, Shared};
+use super::{Command, KeyCommand, Shared};
 use crate::directory::Directory;
 
 /// Receive calls in one turn, of up to 32 system buffers each: enough to drain a burst, few enough
@@ -179,6 +179,20 @@ impl Looper {
                     self.is_leaving = true;
                     tracing::info!(peer = %self.settings.name, "leaving");
                 }
+            }
+            Command::Keys(command, answer) => {
+                let outcome = match command {
+                    KeyCommand::Add(key) => self.node.add_key(key).map_err(KeyRefusal::from),
+                    KeyCommand::Ask => {
+                        self.node.ask_keys();
+                        Ok(())
+                    }
+                    KeyCommand::Use(id) => self.node.use_key(id),
+                    KeyCommand::Drop(id) => self.node.drop_key(id),
+                };
+                self.view_stale = true;
+                // The caller may have stopped waiting.
+                let _ = answer.send(outcome);
             }
             Command::Refresh(answer) => self.refreshes.push(answer),
         }

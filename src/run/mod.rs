@@ -21,6 +21,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use weft_proto::key::{Key, KeyId};
+use weft_proto::node::KeyRefusal;
 
 use crate::coherence::{PublishQueue, Registry};
 use crate::view::{StartError, View, WatchBatch};
@@ -30,11 +32,26 @@ pub(crate) use self::startup::Settings;
 /// Commands waiting for the loop. Callers wait while it is full.
 const COMMANDS_MAX: usize = 64;
 
+/// What can be done about keys.
+#[derive(Clone, Debug)]
+pub(crate) enum KeyCommand {
+    /// Accept one more.
+    Add(Key),
+    /// Ask all peers which ones they have.
+    Ask,
+    /// Close packets with this one, if all have it.
+    Use(KeyId),
+    /// Accept this one no longer, if nobody uses it.
+    Drop(KeyId),
+}
+
 /// What the handle asks of the loop.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Leave the mesh and stop; the answer tells whether a peer confirmed the head.
     Leave(oneshot::Sender<bool>),
+    /// Look at or change the keys.
+    Keys(KeyCommand, oneshot::Sender<Result<(), KeyRefusal>>),
     /// Publish a fresh view, then answer.
     Refresh(oneshot::Sender<()>),
 }
@@ -95,6 +112,13 @@ impl Running {
             return false;
         }
         matches!(tokio::time::timeout(patience, confirmed).await, Ok(Ok(true)))
+    }
+
+    /// Has the loop do something about keys; `None` when it has ended.
+    pub(crate) async fn keys(&self, command: KeyCommand) -> Option<Result<(), KeyRefusal>> {
+        let (answer, outcome) = oneshot::channel();
+        self.commands.send(Command::Keys(command, answer)).await.ok()?;
+        outcome.await.ok()
     }
 
     /// Waits until the view shows everything that happened before this call.

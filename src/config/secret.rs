@@ -1,39 +1,83 @@
-//! Reads secrets from files: keys of the mesh.
+//! Secrets: keys of the mesh, tokens of the admin interface; given, or in files.
 //!
 //! A file that others may read is refused, as is one that others may write. What is wrong with a
 //! line is said by its number; its text is never shown.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::agent::{AgentConfig, KeysConfig};
+use super::agent::AgentConfig;
 use super::error::ConfigError;
+use super::layer::Sourced;
 use crate::mesh::Key;
 
 /// A few keys with remarks; anything larger is the wrong file.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The keys that the configuration names, the one that closes packets first; none in the clear.
-pub(crate) fn read_keys(config: &AgentConfig) -> Result<Vec<Key>, ConfigError> {
-    match &config.keys.value {
-        KeysConfig::None => Ok(Vec::new()),
-        KeysConfig::Given(key) => Ok(vec![key.clone()]),
-        KeysConfig::File(path) => {
-            let problem = |problem| ConfigError::BadValue {
-                origin: config.keys.origin.clone(),
-                problem: format!("{}: {problem}", path.display()),
-            };
-            let text = read_secret(path).map_err(problem)?;
-            parse_keys(&text).map_err(problem)
+/// A text that no `Debug` shows, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(Zeroizing<String>);
+
+impl Secret {
+    pub(crate) fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SecretConfig {
+    None,
+    /// From the environment.
+    Given(Secret),
+    /// A file, read at start.
+    File(PathBuf),
+}
+
+impl Sourced<SecretConfig> {
+    /// What `parse` makes of the secret; `None` where there is none.
+    pub(crate) fn read<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        let origin = self.origin.clone();
+        match &self.value {
+            SecretConfig::None => Ok(None),
+            SecretConfig::Given(secret) => parse(secret.text())
+                .map(Some)
+                .map_err(|problem| ConfigError::BadValue { origin, problem }),
+            SecretConfig::File(path) => {
+                let parsed = read_secret(path).and_then(|secret| parse(secret.text()));
+                parsed.map(Some).map_err(|problem| ConfigError::BadValue {
+                    origin,
+                    problem: format!("{}: {problem}", path.display()),
+                })
+            }
         }
     }
 }
 
+/// The keys that the configuration names, the one that closes packets first; none in the clear.
+pub(crate) fn read_keys(config: &AgentConfig) -> Result<Vec<Key>, ConfigError> {
+    Ok(config.keys.read(parse_keys)?.unwrap_or_default())
+}
+
 /// One key a line; empty lines and what follows a `#` are left out.
-fn parse_keys(text: &str) -> Result<Vec<Key>, String> {
+pub(crate) fn parse_keys(text: &str) -> Result<Vec<Key>, String> {
     let mut keys = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -48,7 +92,7 @@ fn parse_keys(text: &str) -> Result<Vec<Key>, String> {
 }
 
 /// The text of a file that only its owner, and perhaps a group, may read.
-pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, String> {
+pub(crate) fn read_secret(path: &Path) -> Result<Secret, String> {
     let file = File::open(path).map_err(|error| format!("cannot read it: {error}"))?;
     let metadata = file.metadata().map_err(|error| format!("cannot read it: {error}"))?;
     if !metadata.is_file() {
@@ -74,7 +118,7 @@ pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, String> {
     file.take(FILE_BYTES_MAX)
         .read_to_string(&mut text)
         .map_err(|error| format!("cannot read it: {error}"))?;
-    Ok(text)
+    Ok(Secret(text))
 }
 
 #[cfg(test)]
