@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::clock::hlc::Hlc;
 use crate::error::DropReason;
+use crate::horizon::HorizonConfig;
 use crate::id::{Boot, ClusterName, Label, Origin, PeerName, Seq};
 use crate::key::Keyring;
 use crate::limits::{LOG_AGE_DEFAULT, LOG_BYTES_DEFAULT, PACKET_BYTES_MAX};
@@ -51,6 +52,8 @@ pub struct NodeConfig {
     pub multicast: bool,
     /// Liveness.
     pub member: MemberConfig,
+    /// How the horizon is reckoned.
+    pub horizon: HorizonConfig,
     /// The wire version to speak; anything but the default is for tests of compatibility.
     pub wire_version: u8,
 }
@@ -76,6 +79,7 @@ impl NodeConfig {
             socket_buffer: 0,
             multicast: false,
             member: MemberConfig::default(),
+            horizon: HorizonConfig::default(),
             wire_version: crate::wire::packet::VERSION,
         }
     }

@@ -9,6 +9,7 @@ pub mod admit;
 pub mod clock;
 pub mod error;
 pub mod event;
+pub mod horizon;
 pub mod id;
 pub mod key;
 pub mod limits;

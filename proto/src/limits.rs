@@ -146,6 +146,23 @@ pub const DIGEST_BUSY: Duration = Duration::from_millis(200);
 /// How often when nothing moves.
 pub const DIGEST_IDLE: Duration = Duration::from_secs(1);
 
+/// Parts into which the streams are divided to compare and prove them: at 1,000 peers a part that
+/// differs is two packets.
+pub const PROOF_PARTS_MAX: usize = 16;
+/// Streams in one listing: what fits [`PACKET_BYTES_SAFE`].
+pub const LISTING_ENTRIES_MAX: usize = 40;
+/// Streams listed beside one answer, 24 bytes each: an answer is 50 KiB at most. Parts that find
+/// no room are told another time.
+pub const LISTED_MAX: usize = 2_048;
+/// Questions a peer has under way; the oldest gives way. A peer of a mesh of 1,000 asks about 80 a
+/// second.
+pub const ASKS_MAX: usize = 256;
+/// Listed streams held for questions under way, together. Beyond it listings are not taken, and
+/// the question is asked again.
+pub const LISTED_HELD_MAX: usize = 4 * 16_384;
+/// Proofs of one stream that wait for their head to be applied.
+pub const PROOFS_WAITING_MAX: usize = 4;
+
 /// Answers and control sections waiting to leave. When full, further requests are refused and
 /// counted; the asker repeats.
 pub const CONTROL_QUEUE_MAX: usize = 8_192;

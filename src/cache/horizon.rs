@@ -81,7 +81,6 @@ impl Horizon {
 
     /// Everything issued before `moment` is applied. An earlier moment than the present one has no
     /// effect.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the loop will call it"))]
     pub(crate) fn advance(&self, moment: BootTime) {
         // Pairs with the load in `proven`: who sees the moment sees what was applied before it.
         self.word.fetch_max(moment.0, Ordering::Release);

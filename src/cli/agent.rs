@@ -111,7 +111,8 @@ fn builder(config: &AgentConfig, keys: Vec<Key>) -> MeshBuilder {
         .bind(config.bind.value)
         .region(config.region.value.as_str())
         .zone(config.zone.value.as_str())
-        .insecure(config.insecure.value);
+        .insecure(config.insecure.value)
+        .horizon_policy(config.horizon.value);
     for key in keys {
         builder = builder.key(key);
     }

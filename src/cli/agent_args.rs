@@ -90,6 +90,11 @@ pub(super) struct SettingArgs {
     )]
     insecure: Option<bool>,
 
+    /// What a dead peer does to how fresh the caches provably are: available leaves it out after a
+    /// few seconds, strict waits for it [default: available]
+    #[arg(long, value_name = "POLICY", help_heading = "Network")]
+    horizon: Option<String>,
+
     /// Address of the admin interface, TCP, or off [default: 127.0.0.1:7980]
     #[arg(long, value_name = "IP:PORT", help_heading = "Admin")]
     http: Option<String>,
@@ -143,6 +148,7 @@ impl SettingArgs {
         layer.flag_list(Setting::MulticastInterface, &self.multicast_interface);
         layer.flag_text(Setting::KeyFile, self.key_file.as_ref());
         layer.flag_switch(Setting::Insecure, self.insecure);
+        layer.flag_text(Setting::Horizon, self.horizon.as_ref());
         layer.flag_text(Setting::Http, self.http.as_ref());
         layer.flag_text(Setting::HttpTokenFile, self.http_token_file.as_ref());
         layer.flag_switch(Setting::HttpInsecure, self.http_insecure);

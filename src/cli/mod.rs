@@ -13,6 +13,7 @@ mod config;
 pub mod demo;
 mod duration;
 mod exit;
+mod forget;
 mod invalidate;
 mod keys;
 mod members;
@@ -67,6 +68,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Drop keys from the caches of all peers.
     Invalidate(invalidate::InvalidateArgs),
+    /// Stop waiting for a peer that is gone for good.
+    Forget(forget::ForgetArgs),
     /// Print records as an agent applies them.
     Watch(watch::WatchArgs),
     /// Say whether an agent is ready; exit 1 if not.
@@ -125,6 +128,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Members(args) => members::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Invalidate(args) => invalidate::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Wait(args) => wait::run(&args),

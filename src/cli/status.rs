@@ -11,6 +11,9 @@ use super::output::printable;
 use super::table::{Align, Table};
 use crate::http::types::StatusDocument;
 
+/// A horizon older than this says whom it waits for: in a healthy mesh it is younger.
+const HORIZON_LATE_MS: u64 = 5_000;
+
 /// Show how an agent is doing: streams, queue, socket, warnings.
 #[derive(Debug, Args)]
 #[command(after_long_help = format!(
@@ -64,6 +67,7 @@ fn write_screen(out: &mut String, status: &StatusDocument) -> std::fmt::Result {
     line("members", format!("{} alive", status.members_alive))?;
     line("encryption", encryption(status))?;
     line("multicast", status.multicast.clone())?;
+    line("horizon", horizon(status))?;
     line("published", format!("{} records", status.head))?;
     line("queue", format!("{} of {} records", status.queue.records, status.queue.capacity))?;
     let buffers = format!(
@@ -82,6 +86,21 @@ fn write_screen(out: &mut String, status: &StatusDocument) -> std::fmt::Result {
         write!(out, "\n{}", streams(status).render())?;
     }
     Ok(())
+}
+
+/// How fresh, among whom, and who is waited for if that is long.
+fn horizon(status: &StatusDocument) -> String {
+    let horizon = &status.horizon;
+    let age = horizon.age_ms.map_or_else(
+        || "nothing proven yet".to_owned(),
+        |age| format!("{}.{:03} s ago", age / 1_000, age % 1_000),
+    );
+    let among = if horizon.among_reachable { ", among reachable peers" } else { "" };
+    let late = horizon.age_ms.is_none_or(|age| age >= HORIZON_LATE_MS);
+    let held = horizon.held_back_by.as_ref().filter(|_| late);
+    let held = held.map(|peer| format!(", waits for {peer}")).unwrap_or_default();
+    let policy = if horizon.policy.is_empty() { "unknown" } else { &horizon.policy };
+    format!("{age} ({policy}{among}{held})")
 }
 
 fn encryption(status: &StatusDocument) -> String {
@@ -134,6 +153,7 @@ mod tests {
             "gates":[{"name":"joined","open":true},{"name":"caught-up","open":false,"reason":"5 records missing"}],
             "head":10,"members_alive":2,"queue":{"records":0,"capacity":65536},
             "streams":[{"peer":"b","boot":7,"applied":95,"head":100,"missing":5,"floor":1,"log_bytes":4096,"alive":true}],
+            "horizon":{"age_ms":6042,"policy":"strict","among_reachable":false,"held_back_by":"c"},
             "socket":{"recv_buffer_asked_bytes":8,"recv_buffer_granted_bytes":4,"send_buffer_asked_bytes":2,
                       "send_buffer_granted_bytes":2,"kernel_drops":0},
             "warnings":["small receive buffer"]}"#;
@@ -149,6 +169,7 @@ ready         no: caught-up (5 records missing)
 members       2 alive
 encryption    off
 multicast     off
+horizon       6.042 s ago (strict, waits for c)
 published     10 records
 queue         0 of 65536 records
 socket        receive 4 of 8 bytes, send 2 of 2 bytes, 0 dropped by the kernel

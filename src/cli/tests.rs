@@ -27,6 +27,8 @@ fn lines_that_must_parse() {
         "weft watch --namespace n --key k --count 3",
         "weft wait --members 5 --timeout 10",
         "weft check",
+        "weft forget worker-7 --timeout 2s",
+        "weft agent --horizon strict",
         "weft config print --origin --region eu",
         "weft config check weft.toml",
         "weft keys new",

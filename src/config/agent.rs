@@ -11,7 +11,7 @@ use super::layer::{Layer, Origin, Raw, Sourced};
 use super::secret::{Secret, SecretConfig};
 use super::setting::Setting;
 use super::value;
-use crate::mesh::DEFAULT_PORT;
+use crate::mesh::{DEFAULT_PORT, HorizonPolicy};
 use crate::telemetry::logs::LogFormat;
 
 /// Where peers talk: this machine only, until someone decides otherwise.
@@ -60,6 +60,7 @@ pub(crate) struct AgentConfig {
     pub(crate) multicast_interfaces: Sourced<Vec<String>>,
     pub(crate) keys: Sourced<SecretConfig>,
     pub(crate) insecure: Sourced<bool>,
+    pub(crate) horizon: Sourced<HorizonPolicy>,
     pub(crate) http: Sourced<HttpListen>,
     pub(crate) http_token: Sourced<SecretConfig>,
     pub(crate) http_insecure: Sourced<bool>,
@@ -88,6 +89,7 @@ impl AgentConfig {
             multicast_interfaces: from.list(Setting::MulticastInterface, interface)?,
             keys: from.secret(Setting::Key, Setting::KeyFile)?,
             insecure: from.switch(Setting::Insecure),
+            horizon: from.text_or(Setting::Horizon, HorizonPolicy::default(), horizon)?,
             http: from.text_or(Setting::Http, HttpListen::At(HTTP_DEFAULT), http)?,
             http_token: from.secret(Setting::HttpToken, Setting::HttpTokenFile)?,
             http_insecure: from.switch(Setting::HttpInsecure),
@@ -174,6 +176,12 @@ fn interface(text: &str) -> Result<String, String> {
         return Err("an interface needs a name or an address".to_owned());
     }
     Ok(text.to_owned())
+}
+
+fn horizon(text: &str) -> Result<HorizonPolicy, String> {
+    let known = [HorizonPolicy::Available, HorizonPolicy::Strict];
+    let found = known.into_iter().find(|policy| policy.word() == text);
+    found.ok_or_else(|| format!("{text:?} is no policy: available or strict"))
 }
 
 fn http(text: &str) -> Result<HttpListen, String> {

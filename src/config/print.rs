@@ -61,6 +61,7 @@ fn shown(config: &AgentConfig, setting: Setting) -> (Shown, &Origin) {
         Setting::Key => given(&config.keys),
         Setting::KeyFile => file_of(&config.keys),
         Setting::Insecure => (switch(config.insecure.value), &config.insecure.origin),
+        Setting::Horizon => (text(config.horizon.value.word()), &config.horizon.origin),
         Setting::Http => match config.http.value {
             HttpListen::At(addr) => (text(&addr.to_string()), &config.http.origin),
             HttpListen::Off => (text("off"), &config.http.origin),

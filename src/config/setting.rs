@@ -20,6 +20,7 @@ pub(crate) enum Setting {
     Advertise,
     Bind,
     Cluster,
+    Horizon,
     Http,
     HttpInsecure,
     HttpToken,
@@ -39,7 +40,7 @@ pub(crate) enum Setting {
 
 impl Setting {
     /// Every setting, in the order in which `config print` shows them.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Cluster,
         Self::Name,
         Self::Region,
@@ -52,6 +53,7 @@ impl Setting {
         Self::Key,
         Self::KeyFile,
         Self::Insecure,
+        Self::Horizon,
         Self::Http,
         Self::HttpToken,
         Self::HttpTokenFile,
@@ -66,6 +68,7 @@ impl Setting {
             Self::Advertise => "advertise",
             Self::Bind => "bind",
             Self::Cluster => "cluster",
+            Self::Horizon => "horizon",
             Self::Http => "http",
             Self::HttpInsecure => "http-insecure",
             Self::HttpToken => "http-token",

@@ -195,6 +195,7 @@ multicast-interface = []                 # default
 # key: none                              # default
 # key-file: none                         # default
 insecure = true                          # --insecure
+horizon = \"available\"                    # default
 http = \"127.0.0.1:7980\"                  # default
 # http-token: none                       # default
 # http-token-file: none                  # default

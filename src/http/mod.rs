@@ -17,6 +17,7 @@
 //! touches the loop behind it.
 
 mod error;
+mod forget;
 mod guard;
 mod health;
 mod hex;

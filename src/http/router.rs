@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::health::Health;
 use super::limits::{INVALIDATE_BODY_BYTES_MAX, LOOP_TIMEOUT, WATCHES_MAX};
 use super::token::Token;
-use super::{guard, invalidate, keys, metrics, read, watch};
+use super::{forget, guard, invalidate, keys, metrics, read, watch};
 use crate::mesh::Mesh;
 
 /// What the handlers share.
@@ -49,6 +49,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/v1/keys/add", post(keys::add))
         .route("/v1/keys/use", post(keys::use_key))
         .route("/v1/keys/drop", post(keys::drop_key))
+        .route("/v1/forget", post(forget::forget))
         .route("/v1/watch", get(watch::watch))
         .route("/metrics", get(metrics::metrics))
         .route("/livez", get(read::livez))

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::hex::to_hex;
-use crate::mesh::{Applied, Member, MemberState, RecordKind, Status, WatchEvent};
+use crate::mesh::{Applied, HorizonStatus, Member, MemberState, RecordKind, Status, WatchEvent};
 
 /// The version of every document here.
 pub(crate) const SCHEMA: u32 = 1;
@@ -96,6 +96,8 @@ pub(crate) struct StatusDocument {
     pub(crate) members_alive: usize,
     pub(crate) queue: Queue,
     pub(crate) streams: Vec<Stream>,
+    #[serde(default)]
+    pub(crate) horizon: Horizon,
     pub(crate) socket: Socket,
     pub(crate) warnings: Vec<String>,
 }
@@ -118,6 +120,30 @@ pub(crate) struct Stream {
     pub(crate) floor: u64,
     pub(crate) log_bytes: u64,
     pub(crate) alive: bool,
+}
+
+/// How fresh the caches of the process provably are.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Horizon {
+    /// Everything issued longer ago is applied; nothing while nothing is proven.
+    pub(crate) age_ms: Option<u64>,
+    /// `available` or `strict`.
+    pub(crate) policy: String,
+    /// Peers that can't be reached are left out.
+    pub(crate) among_reachable: bool,
+    /// Whose stream holds it back most.
+    pub(crate) held_back_by: Option<String>,
+}
+
+impl From<HorizonStatus> for Horizon {
+    fn from(status: HorizonStatus) -> Self {
+        Self {
+            age_ms: status.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            policy: status.policy.word().to_owned(),
+            among_reachable: status.among_reachable,
+            held_back_by: status.held_back_by,
+        }
+    }
 }
 
 /// The socket's buffers and what the kernel dropped for want of room.
@@ -166,6 +192,7 @@ impl StatusDocument {
             members_alive: status.members_alive,
             queue: Queue { records: status.queue_len, capacity: status.queue_capacity },
             streams: streams.collect(),
+            horizon: status.horizon.into(),
             socket: Socket {
                 recv_buffer_asked_bytes: socket.recv_buffer_asked,
                 recv_buffer_granted_bytes: socket.recv_buffer_granted,
@@ -243,6 +270,22 @@ pub(crate) struct InvalidateRequest {
 pub(crate) struct InvalidateAnswer {
     pub(crate) schema: u32,
     pub(crate) published: usize,
+}
+
+/// `POST /v1/forget`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForgetRequest {
+    /// The peer's name.
+    pub(crate) peer: String,
+}
+
+/// The answer to [`ForgetRequest`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ForgetAnswer {
+    pub(crate) schema: u32,
+    /// Streams that no longer hold the horizon back.
+    pub(crate) forgotten: usize,
 }
 
 /// Any refusal.

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use weft_proto::horizon::{HorizonConfig, Policy};
 use weft_proto::id::{ClusterName, InvalidName, Label, PeerName};
 use weft_proto::key::{Key, Keyring};
 use weft_proto::limits::{LOG_BYTES_DEFAULT, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE};
@@ -12,7 +14,7 @@ use crate::cache::Horizon;
 use crate::coherence::Registry;
 use crate::run::seeds::SeedSpec;
 use crate::run::{Running, Settings};
-use crate::view::{Multicast, StartError};
+use crate::view::{HorizonPolicy, Multicast, StartError};
 
 /// The port peers use unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7946;
@@ -39,6 +41,7 @@ pub struct MeshBuilder {
     zone: String,
     insecure: bool,
     keys: Vec<Key>,
+    horizon: HorizonConfig,
     log_bytes: usize,
     queue_capacity: usize,
     watch_batches: usize,
@@ -72,6 +75,7 @@ impl MeshBuilder {
             zone: String::new(),
             insecure: false,
             keys: Vec::new(),
+            horizon: HorizonConfig::default(),
             log_bytes: LOG_BYTES_DEFAULT,
             queue_capacity: QUEUE_RECORDS_DEFAULT,
             watch_batches: WATCH_BATCHES_DEFAULT,
@@ -155,6 +159,25 @@ impl MeshBuilder {
     #[must_use]
     pub const fn insecure(mut self, insecure: bool) -> Self {
         self.insecure = insecure;
+        self
+    }
+
+    /// What a peer that was declared dead, and is not back, does to [`Mesh::horizon`], and so to
+    /// reads that bound how stale they may be. Default: [`HorizonPolicy::Available`].
+    #[must_use]
+    pub const fn horizon_policy(mut self, policy: HorizonPolicy) -> Self {
+        self.horizon.policy = match policy {
+            HorizonPolicy::Available => Policy::Available,
+            HorizonPolicy::Strict => Policy::Strict,
+        };
+        self
+    }
+
+    /// How long a dead peer still counts under [`HorizonPolicy::Available`], from when it was
+    /// declared dead. Default: 5 s.
+    #[must_use]
+    pub const fn horizon_grace(mut self, grace: Duration) -> Self {
+        self.horizon.grace = grace;
         self
     }
 
@@ -266,6 +289,7 @@ impl MeshBuilder {
             zone: Label::new(self.zone).map_err(|e| InvalidName { what: "zone", ..e })?,
             seeds: seeds?,
             multicast: self.multicast,
+            horizon: self.horizon,
             log_bytes: within("log_bytes", self.log_bytes, LOG_BYTES_MIN, 1 << 36)?,
             queue_capacity: within("queue_capacity", self.queue_capacity, 16, 1 << 24)?,
             watch_batches: within("watch_capacity", self.watch_batches, 16, 1 << 20)?,

@@ -6,7 +6,7 @@ mod keys;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weft_proto::id::{ClusterName, KeyHash, KeyHasher};
+use weft_proto::id::{ClusterName, InvalidName, KeyHash, KeyHasher, PeerName};
 pub use weft_proto::key::{Key, KeyError, KeyId};
 pub use weft_proto::node::KeyRefusal;
 
@@ -201,18 +201,22 @@ impl Mesh {
     /// One screen about this peer. Fresh to within 50 ms.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.view().map_or_else(|| self.standalone_status(), |view| view.status.clone())
+        let status =
+            self.view().map_or_else(|| self.standalone_status(), |view| view.status.clone());
+        Status { horizon: self.horizon(), ..status }
     }
 
     /// Counters and gauges. Fresh to within 50 ms; see [`refresh`](Mesh::refresh).
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let view = self.view().map(|view| view.metrics.clone());
-        view.unwrap_or_else(|| Metrics {
+        let metrics = view.unwrap_or_else(|| Metrics {
             caches: self.inner.registry.stats(),
             members_live: 1,
             ..Metrics::default()
-        })
+        });
+        let HorizonStatus { age, among_reachable, .. } = self.horizon();
+        Metrics { horizon_lag: age, horizon_among_reachable: among_reachable, ..metrics }
     }
 
     /// How fresh the caches of this process provably are, measured at the call. Needs no clocks that
@@ -222,6 +226,21 @@ impl Mesh {
         let proven = self.inner.registry.horizon().proven();
         let age = (proven > BootTime::ZERO).then(|| BootTime::now().saturating_since(proven));
         HorizonStatus { age, ..self.view().map(|view| view.horizon.clone()).unwrap_or_default() }
+    }
+
+    /// Says that a peer is gone for good: what is known of its records is all there will be, and
+    /// [`horizon`](Mesh::horizon) no longer waits for it. The other peers hear of it from this one.
+    /// Should it come back after all, its records are applied as ever. Returns how many streams that
+    /// were: none if the peer is live or not known.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when no peer can have that name.
+    pub async fn forget(&self, peer: &str) -> Result<usize, InvalidName> {
+        let peer = PeerName::new(peer)?;
+        match &self.inner.running {
+            Some(running) => Ok(running.forget(peer).await),
+            None => Ok(0),
+        }
     }
 
     /// Waits until members, status and metrics show everything that happened before this call.

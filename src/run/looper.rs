@@ -124,6 +124,7 @@ impl Looper {
             }
             self.take_outputs(moment);
             self.transmit(moment).await;
+            self.advance_horizon();
             if self.stop_at.is_some_and(|at| at <= now().at) {
                 break;
             }
@@ -195,13 +196,24 @@ impl Looper {
                 let _ = answer.send(outcome);
             }
             Command::Refresh(answer) => self.refreshes.push(answer),
+            Command::Forget(peer, answer) => {
+                let forgotten = self.node.forget_peer(moment, &peer);
+                tracing::warn!(%peer, forgotten, "an operator had a peer forgotten");
+                self.view_stale = true;
+                // The caller may have stopped waiting.
+                let _ = answer.send(forgotten);
+            }
         }
         self.take_records(moment);
     }
 
     /// Moves records from the queue into the node while the window has room. What does not fit
     /// stays in the queue, and publishers wait when that is full.
+    ///
+    /// The node is told first how much there is: what it says to those who ask how fresh it is waits
+    /// for that. Clock and length are read here, after everything that has arrived was handed in.
     fn take_records(&mut self, moment: Now) {
+        self.node.handle_queued(now(), self.shared.queue.len());
         let mut taken = 0;
         while taken < RECORDS_PER_TURN && self.node.has_room() {
             let Some(record) = self.shared.queue.pop() else { break };

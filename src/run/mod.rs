@@ -10,6 +10,7 @@
 
 mod apply;
 mod ears;
+mod horizon;
 mod looper;
 pub(crate) mod seeds;
 mod startup;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use weft_proto::id::PeerName;
 use weft_proto::key::{Key, KeyId};
 use weft_proto::node::KeyRefusal;
 
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     Keys(KeyCommand, oneshot::Sender<Result<(), KeyRefusal>>),
     /// Publish a fresh view, then answer.
     Refresh(oneshot::Sender<()>),
+    /// A peer is gone for good; the answer tells how many streams that were.
+    Forget(PeerName, oneshot::Sender<usize>),
 }
 
 /// What the handle and the loop share.
@@ -128,6 +132,15 @@ impl Running {
             // The loop ending in between leaves the last view, which is as fresh as it gets.
             let _ = done.await;
         }
+    }
+
+    /// Forgets a peer that is gone for good; how many streams that were. None once the loop ended.
+    pub(crate) async fn forget(&self, peer: PeerName) -> usize {
+        let (answer, forgotten) = oneshot::channel();
+        if self.commands.send(Command::Forget(peer, answer)).await.is_err() {
+            return 0;
+        }
+        forgotten.await.unwrap_or(0)
     }
 
     /// Whether the loop has ended.

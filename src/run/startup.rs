@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use weft_proto::event::NodeConfig;
+use weft_proto::horizon::HorizonConfig;
 use weft_proto::id::{Boot, ClusterName, Label, PeerName};
 use weft_proto::key::Keyring;
 use weft_proto::node::Node;
@@ -36,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) zone: Label,
     pub(crate) seeds: Vec<SeedSpec>,
     pub(crate) multicast: Option<Multicast>,
+    pub(crate) horizon: HorizonConfig,
     pub(crate) log_bytes: usize,
     pub(crate) queue_capacity: usize,
     pub(crate) watch_batches: usize,
@@ -177,6 +179,7 @@ impl Looper {
         config.keys = settings.keys.clone();
         config.suite = suite();
         config.seed = u64::from_le_bytes(random_bytes()?);
+        config.horizon = settings.horizon;
         config.log_bytes = settings.log_bytes;
         config.packet_bytes_max = settings.packet_bytes_max;
         config.socket_buffer = u32::try_from(granted.recv_granted).unwrap_or(u32::MAX);

@@ -8,9 +8,7 @@ use weft_proto::wire::seal::Suite;
 
 use super::looper::Looper;
 use crate::net::Counters;
-use crate::view::{
-    HorizonStatus, Member, MemberState, Metrics, SocketStatus, Status, StreamStatus, View,
-};
+use crate::view::{Member, MemberState, Metrics, SocketStatus, Status, StreamStatus, View};
 
 /// Streams listed in a view, by size of their head; a mesh of many restarts has more.
 const STREAMS_LISTED_MAX: usize = 1_024;
@@ -20,7 +18,7 @@ impl Looper {
         let members: Vec<Member> =
             self.node.members().map(|(identity, state)| self.member(identity, state)).collect();
         let (status, metrics) = (self.status(now, &members), self.metrics());
-        View { status, metrics, members, horizon: HorizonStatus::default() }
+        View { status, metrics, members, horizon: self.horizon_status() }
     }
 
     fn member(&self, identity: &Identity, state: State) -> Member {
@@ -111,6 +109,7 @@ impl Looper {
             queue_len: self.shared().queue.len(),
             queue_capacity: self.shared().queue.capacity(),
             streams,
+            horizon: self.horizon_status(),
             socket: SocketStatus {
                 recv_buffer_asked: buffers.recv_asked as u64,
                 recv_buffer_granted: buffers.recv_granted as u64,
@@ -158,6 +157,9 @@ impl Looper {
             packets_unsent: self.ears.unsent,
             kernel_drops: self.ears.port.kernel_drops(),
             members_live: self.node.live_members() as u64 + 1,
+            // Measured by whoever asks.
+            horizon_lag: None,
+            horizon_among_reachable: false,
             multicast: u64::from(self.ears.multicast.is_some()),
             window_bytes: window,
             outstanding_bytes: outstanding,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::horizon::HorizonStatus;
 
@@ -143,6 +144,8 @@ pub struct Status {
     pub queue_capacity: usize,
     /// Every stream known, live origins first.
     pub streams: Vec<StreamStatus>,
+    /// How fresh the caches provably are.
+    pub horizon: HorizonStatus,
     /// The socket.
     pub socket: SocketStatus,
     /// What an operator should look at.
@@ -169,6 +172,7 @@ impl Default for Status {
             queue_len: 0,
             queue_capacity: 0,
             streams: Vec::new(),
+            horizon: HorizonStatus::default(),
             socket: SocketStatus::default(),
             warnings: Vec::new(),
         }
@@ -207,6 +211,8 @@ pub struct Metrics {
     pub packets_unsent: u64,
     pub kernel_drops: u64,
     pub members_live: u64,
+    pub horizon_lag: Option<Duration>,
+    pub horizon_among_reachable: bool,
     pub multicast: u64,
     pub window_bytes: u64,
     pub outstanding_bytes: u64,
@@ -400,6 +406,21 @@ impl Metrics {
     fn state_families(&self) -> Vec<Family> {
         use MetricKind::{Counter, Gauge};
         vec![
+            Family {
+                name: "weft_horizon_lag_seconds",
+                help: "Everything members issued longer ago is applied; +Inf while nothing is proven.",
+                kind: Gauge,
+                samples: vec![(
+                    Vec::new(),
+                    self.horizon_lag.map_or(f64::INFINITY, |lag| lag.as_secs_f64()),
+                )],
+            },
+            one(
+                "weft_horizon_among_reachable",
+                "Whether the horizon leaves out peers that can't be reached.",
+                Gauge,
+                u64::from(self.horizon_among_reachable),
+            ),
             one("weft_multicast", "Whether a multicast group was joined.", Gauge, self.multicast),
             one(
                 "weft_window_bytes",

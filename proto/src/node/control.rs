@@ -9,6 +9,7 @@ use crate::limits::{CONTROL_QUEUE_MAX, DIRECTORY_BYTES_MAX, HEADS_MAX, SEALS_PER
 use crate::member::{MemberBody, MemberTransmit, Target};
 use crate::spread::{Destination, Job};
 use crate::stream::Streams;
+use crate::wire::freshness::{self, Ask, Listing};
 use crate::wire::packet::{HEADER_BYTES, PRELUDE_BYTES};
 use crate::wire::seals::Seals;
 use crate::wire::section::{
@@ -126,6 +127,26 @@ impl Control {
 
     pub(super) fn keys(&mut self, to: SocketAddr, flags: u8, ids: &[KeyId]) {
         self.one(to, |out| section::put_keys(flags, ids.iter().copied(), out));
+    }
+
+    pub(super) fn ask(&mut self, to: SocketAddr, ask: &Ask) {
+        self.one(to, |out| ask.put(out));
+    }
+
+    pub(super) fn answer_ask(
+        &mut self,
+        to: SocketAddr,
+        answer: &freshness::Answer,
+        told: &[Listing],
+    ) {
+        self.one(to, |out| answer.put(out));
+        for listing in told {
+            self.one(to, |out| listing.put(out));
+        }
+    }
+
+    pub(super) fn farewell(&mut self, to: SocketAddr, head: Seq) {
+        self.one(to, |out| freshness::put_farewell(head, out));
     }
 
     pub(super) fn heard(&mut self, to: SocketAddr) {

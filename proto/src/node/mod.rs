@@ -1,11 +1,13 @@
 //! The node: routes inputs to the machines and collects what they want done.
 //!
-//! Four kinds of methods. *Inputs*: [`Node::handle_datagram`], [`Node::handle_timeout`], and the
-//! verbs [`Node::publish`], [`Node::set_seeds`], [`Node::leave`], [`Node::send_directory`].
+//! Four kinds of methods. *Inputs*: [`Node::handle_datagram`], [`Node::handle_timeout`],
+//! [`Node::handle_queued`], and the verbs [`Node::publish`], [`Node::set_seeds`], [`Node::leave`], [`Node::send_directory`].
 //! *Outputs*: [`Node::poll_output`], [`Node::poll_transmit`], [`Node::poll_timeout`]. *Getters*.
 //! *Checks*: [`Node::check_invariants`].
 //!
-//! After any input a driver polls, in this order: `poll_output` until it is empty, `poll_transmit`
+//! A driver hands in what has arrived, then says by `handle_queued` how many records wait in its
+//! queue, then publishes them as far as there is room: answers that vouch for this peer's freshness
+//! wait for what was queued before the question. After any input it polls, in this order: `poll_output` until it is empty, `poll_transmit`
 //! until it is empty (this closes the batch that was being gathered, so records published before
 //! leave at once), `poll_output` once more for what that gave, then `poll_timeout` and sleeps. Spurious timeouts are harmless.
 //!
@@ -14,6 +16,7 @@
 
 mod admit;
 mod control;
+mod horizon;
 mod reassembly;
 mod receive;
 mod seals;
@@ -28,6 +31,7 @@ use crate::clock::hlc::HybridClock;
 use crate::clock::vector::VersionVector;
 use crate::error::DropReason;
 use crate::event::{Arrival, Flush, FlushReason, NodeConfig, NodeStats, Output};
+use crate::horizon::{Horizon, Replies};
 use crate::id::{Boot, KeyHash, Namespace, Origin, PeerId, PeerName, Seq};
 use crate::limits::{
     DIRECT_RECEIVERS_MAX, KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE,
@@ -78,6 +82,10 @@ pub struct Node {
     repair: Repair,
     digests: Digests,
     seals: SealBook,
+    horizon: Horizon,
+    replies: Replies,
+    /// Seeds were named.
+    expects_others: bool,
     clock: HybridClock,
     gate: Gate,
     key_book: KeyBook,
@@ -143,6 +151,9 @@ impl Node {
             seals: SealBook::default(),
             driven_at: now.at,
             away_flushed_at: None,
+            horizon: Horizon::new(config.horizon),
+            replies: Replies::default(),
+            expects_others: false,
             clock: HybridClock::default(),
             gate,
             key_book: KeyBook::default(),
@@ -187,6 +198,7 @@ impl Node {
         hash: KeyHash,
         key: Option<&[u8]>,
     ) {
+        self.replies.took_one();
         let key = key.filter(|key| key.len() <= KEY_BYTES_MAX);
         if !self.spread.push(kind, namespace, hash, key) {
             self.close_batch(now);
@@ -219,6 +231,7 @@ impl Node {
 
     /// Replaces the addresses that are tried, for ever, to find or find again the mesh.
     pub fn set_seeds(&mut self, now: Now, seeds: Vec<SocketAddr>) {
+        self.expects_others |= !seeds.is_empty();
         self.membership.set_seeds(now.at, seeds);
         self.drain_members(now);
     }
@@ -267,6 +280,7 @@ impl Node {
         let digest = (!alone).then(|| self.digests.poll_timeout());
         let join = self.joining.filter(|_| !alone).map(|joining| joining.retry_at);
         let leave = self.leaving_until.filter(|_| !self.left);
+        let horizon = (!self.left).then(|| self.horizon.poll_timeout());
         [
             self.membership.poll_timeout(),
             self.spread.poll_timeout(),
@@ -274,6 +288,7 @@ impl Node {
             digest,
             join,
             leave,
+            horizon,
         ]
         .into_iter()
         .flatten()
@@ -401,6 +416,7 @@ impl Node {
             let FlushPart { range, now: part, whole, ends } = part;
             if ends {
                 self.streams.give_up(range, &whole, now.at);
+                self.note_applied(range.origin);
             }
             let reason = FlushReason::gone(range, &whole);
             self.flush(Flush { reason, now: part, whole, ends });
@@ -432,6 +448,7 @@ impl Node {
                     MemberEvent::Down(_) => self.seals.lost(identity.peer(), now.at),
                     _ => drop(self.seals.found(identity.peer())),
                 }
+                self.horizon.down(identity.peer(), now.at);
             }
             MemberEvent::Renamed { new, .. } => {
                 // Its cache went with the old life.
@@ -458,6 +475,7 @@ impl Node {
     /// asking everyone at once would be a storm.
     fn serve(&mut self, identity: &Identity, now: Now) {
         self.streams.reopen(identity.origin(), now.at);
+        self.welcome(identity.origin(), now);
         let rng = &mut self.rng;
         self.spread.add(identity.peer(), identity.addr, now.at, |n| rng.below(n));
         if let Some(joining) = &mut self.joining {
@@ -508,6 +526,9 @@ impl Node {
             self.control.digest(addr, &digest);
         }
         self.stats.drops[DropReason::Busy as usize] += self.control.take_dropped();
+        if !self.left {
+            self.drive_horizon(now);
+        }
         self.finish_leaving(now);
     }
 
@@ -536,6 +557,7 @@ impl Node {
             return;
         }
         self.left = true;
+        self.say_farewell();
         self.membership.leave(now.at);
         self.drain_members(now);
         self.outputs.push_back(Output::Left(confirmed && self.live_members() > 0));
@@ -555,6 +577,7 @@ impl Node {
         self.spread.check_invariants();
         self.repair.check_invariants();
         self.seals.check_invariants();
+        self.horizon.check_invariants();
         self.reassembly.check_invariants();
         self.control.check_invariants();
         self.gate.check_invariants();

@@ -166,6 +166,10 @@ impl Node {
             Kind::Keys => self.on_keys(&from, section),
             // Answered before.
             Kind::Challenge | Kind::Response => Ok(()),
+            Kind::Ask => self.on_ask(from, section),
+            Kind::Answer => self.on_answer(now, from, section),
+            Kind::Listing => self.on_listing(now, from, section),
+            Kind::Farewell => self.on_farewell(now, from, section),
             Kind::Probed => {
                 self.spread.probed(from.origin.peer, section.word as usize, now.at);
                 Ok(())
@@ -207,6 +211,7 @@ impl Node {
         self.stats.records_applied += u64::from(count);
         self.stats.batches_applied += 1;
         self.digests.hurry(now.at);
+        self.note_applied(origin);
         if self.streams.is_missing(origin) {
             self.streams.revealed(origin, from.origin.peer);
             self.repair.want(origin, Some(from.origin.peer), now.at);
@@ -245,6 +250,8 @@ impl Node {
             self.spread.acks.wanted(from.origin, now.at);
         }
         if section.flags & HEADS_WANTED != 0 {
+            // From now on nobody who relies on us can overlook the joiner.
+            self.horizon.learn(from.origin, now.at);
             let flags = if self.streams.joined() { 0 } else { HEADS_FROM_JOINER };
             self.control.all_heads(from.addr, &self.streams, flags);
         }

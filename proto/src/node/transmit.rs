@@ -63,6 +63,7 @@ impl Node {
         if self.undriven {
             self.drive(now);
         }
+        self.reply(now);
         loop {
             if let Some(to) = self.control_packet(now, buf) {
                 return Some(Transmit { to });

@@ -123,7 +123,7 @@ pub fn bucket_of(origin: Origin) -> usize {
 }
 
 /// The finaliser of splitmix64: every input bit moves every output bit.
-const fn mix(value: u64) -> u64 {
+pub(crate) const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
@@ -371,6 +371,17 @@ impl Streams {
         self.streams
             .get(&origin)
             .map_or_else(Default::default, |stream| (Seq(stream.applied), Seq(stream.head)))
+    }
+
+    /// How many streams are tracked.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Every stream with its contiguous mark and its head, ascending.
+    pub fn all_marks(&self) -> impl Iterator<Item = (Origin, Seq, Seq)> {
+        self.streams.iter().map(|(&o, stream)| (o, Seq(stream.applied), Seq(stream.head)))
     }
 
     /// The applied marks: this peer's version vector.

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod bytes;
+pub mod freshness;
 pub mod packet;
 pub mod seal;
 pub mod seals;

@@ -68,6 +68,14 @@ pub enum Kind {
     Keys = 0x42,
     /// Where streams of origins that are gone end.
     Seals = 0x51,
+    /// A question how fresh the addressee is.
+    Ask = 0x60,
+    /// The answer to it.
+    Answer = 0x61,
+    /// Streams with their heads, beside an answer.
+    Listing = 0x62,
+    /// The sender's stream ends here.
+    Farewell = 0x63,
 }
 
 impl Kind {
@@ -91,6 +99,10 @@ impl Kind {
             0x41 => Self::Response,
             0x42 => Self::Keys,
             0x51 => Self::Seals,
+            0x60 => Self::Ask,
+            0x61 => Self::Answer,
+            0x62 => Self::Listing,
+            0x63 => Self::Farewell,
             _ => return None,
         })
     }

@@ -139,5 +139,6 @@ async fn a_full_queue_refuses_what_will_not_wait_and_loses_nothing_that_it_took(
     meshes[0].invalidate("users", "last").unwrap();
     taken += 1;
     eventually("everything taken is applied", || applied(&meshes[1], "publisher") == taken).await;
+    meshes[0].refresh().await;
     assert_eq!(meshes[0].status().head, taken);
 }

@@ -1,6 +1,6 @@
 //! A network in virtual time: real nodes, packets that are late, lost, doubled or cut off.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -47,6 +47,10 @@ pub(super) struct Peer {
     /// What all parts of all flushes dropped.
     pub(super) flushed: Touched,
     pub(super) arrived_at: BTreeMap<Origin, Instant>,
+    /// Records that were issued and wait for the driver.
+    pub(super) queue: VecDeque<u64>,
+    /// Whether the driver takes them.
+    pub(super) drains: bool,
     deadline: Option<Instant>,
     paused: bool,
 }
@@ -72,6 +76,11 @@ pub(super) struct Net {
     pub(super) recording: Option<Vec<(usize, SocketAddr, Vec<u8>)>>,
     pub(super) packets: u64,
     pub(super) sent_by: Vec<u64>,
+    pub(super) bytes_by: Vec<u64>,
+    /// When each record was issued, by the clock on the wall of the test.
+    pub(super) issued: BTreeMap<Origin, Vec<Instant>>,
+    /// How far each peer's clock is ahead of that one.
+    pub(super) ahead: BTreeMap<usize, Duration>,
     /// Everything sent, folded into one number: equal for equal runs.
     pub(super) transcript: u64,
     cut: BTreeSet<(usize, usize)>,
@@ -113,6 +122,9 @@ impl Net {
             recording: None,
             packets: 0,
             sent_by: Vec::new(),
+            bytes_by: Vec::new(),
+            issued: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             transcript: 0,
             cut: BTreeSet::new(),
             flights: BTreeSet::new(),
@@ -138,16 +150,32 @@ impl Net {
         }
     }
 
+    /// What the clocks of a peer say.
+    pub(super) fn now_at(&self, index: usize) -> Now {
+        Now { at: self.now + self.ahead_of(index), ..self.now() }
+    }
+
+    fn ahead_of(&self, index: usize) -> Duration {
+        self.ahead.get(&index).copied().unwrap_or_default()
+    }
+
+    /// A peer's horizon on the clock of the test.
+    pub(super) fn horizon(&self, index: usize) -> Option<Instant> {
+        Some(self.peer(index).node.horizon()? - self.ahead_of(index))
+    }
+
     pub(super) fn start(&mut self, index: usize, mut config: NodeConfig, seeds: &[SocketAddr]) {
         while self.peers.len() <= index {
             self.peers.push(None);
             self.sent_by.push(0);
+            self.bytes_by.push(0);
         }
         if config.keys.is_empty() {
             config.keys = self.keys.clone();
         }
-        let mut node = Node::new(config, self.now());
-        node.set_seeds(self.now(), seeds.to_vec());
+        let now = self.now_at(index);
+        let mut node = Node::new(config, now);
+        node.set_seeds(now, seeds.to_vec());
         self.peers[index] = Some(Peer {
             node,
             applied: BTreeMap::new(),
@@ -155,6 +183,8 @@ impl Net {
             flushes: Vec::new(),
             flushed: Touched::default(),
             arrived_at: BTreeMap::new(),
+            queue: VecDeque::new(),
+            drains: true,
             deadline: None,
             paused: false,
         });
@@ -172,7 +202,7 @@ impl Net {
         let peer = self.peers[index].as_mut().unwrap();
         peer.paused = paused;
         if !paused {
-            let now = self.now();
+            let now = self.now_at(index);
             self.node(index).handle_timeout(now);
             self.settle(index);
         }
@@ -206,41 +236,56 @@ impl Net {
 
     /// Publishes one record if there is room.
     pub(super) fn publish(&mut self, index: usize, hash: u64, key: Option<&[u8]>) -> bool {
-        let now = self.now();
+        let now = self.now_at(index);
         let node = self.node(index);
         if !node.has_room() {
             return false;
         }
         let users = Namespace::new("users").unwrap();
         node.publish(now, RecordKind::Key, &users, KeyHash(hash), key);
+        self.note_issue(index);
         self.settle(index);
         true
     }
 
+    fn note_issue(&mut self, index: usize) {
+        let origin = self.peer(index).node.origin();
+        self.issued.entry(origin).or_default().push(self.now);
+    }
+
+    /// Issues a record as an application does: it is in the queue, and the driver has not looked.
+    pub(super) fn enqueue(&mut self, index: usize, hash: u64) {
+        self.peers[index].as_mut().unwrap().queue.push_back(hash);
+        self.note_issue(index);
+    }
+
     /// Publishes records `from..to` as far as there is room, without sending; returns how many.
     pub(super) fn gather(&mut self, index: usize, from: u64, to: u64) -> u64 {
-        let now = self.now();
+        let now = self.now_at(index);
         let users = Namespace::new("users").unwrap();
-        let node = self.node(index);
         for record in from..to {
+            let node = self.node(index);
             if !node.has_room() {
                 return record - from;
             }
             node.publish(now, RecordKind::Key, &users, KeyHash(record), None);
+            self.note_issue(index);
         }
         to - from
     }
 
     pub(super) fn inject(&mut self, to: usize, from: SocketAddr, bytes: &[u8]) {
-        let now = self.now();
+        let now = self.now_at(to);
         self.node(to).handle_datagram(now, from, Via::Unicast, bytes);
         self.settle(to);
     }
 
     /// Polls a node as a driver does.
     pub(super) fn settle(&mut self, index: usize) {
-        let now = self.now();
+        let now = self.now_at(index);
+        let ahead = self.ahead_of(index);
         let mut buf = Vec::new();
+        self.peers[index].as_mut().unwrap().take_queue(now);
         loop {
             let peer = self.peers[index].as_mut().unwrap();
             while let Some(output) = peer.node.poll_output() {
@@ -268,7 +313,7 @@ impl Net {
             peer.note(self.now, output);
         }
         peer.node.check_invariants_cheaply();
-        let deadline = peer.node.poll_timeout();
+        let deadline = peer.node.poll_timeout().map(|at| at - ahead);
         if let Some(old) = std::mem::replace(&mut peer.deadline, deadline) {
             self.deadlines.remove(&(old, index));
         }
@@ -281,6 +326,8 @@ impl Net {
         self.packets += 1;
         if !multicast {
             self.sent_by[from] += 1;
+            // With the headers of IPv4 and UDP.
+            self.bytes_by[from] += bytes.len() as u64 + 28;
         }
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
@@ -329,7 +376,7 @@ impl Net {
                 self.deliver(flight);
             } else {
                 let (_, index) = self.deadlines.pop_first().unwrap();
-                let now = self.now();
+                let now = self.now_at(index);
                 let peer = self.peers[index].as_mut().unwrap();
                 peer.deadline = None;
                 if !peer.paused {
@@ -342,7 +389,7 @@ impl Net {
     }
 
     fn deliver(&mut self, mut flight: Flight) {
-        let now = self.now();
+        let now = self.now_at(flight.to);
         let Some(peer) = self.peers[flight.to].as_mut() else { return };
         if peer.paused {
             flight.at = self.now + Duration::from_millis(10);
@@ -382,6 +429,15 @@ impl Net {
 }
 
 impl Peer {
+    fn take_queue(&mut self, now: Now) {
+        let users = Namespace::new("users").unwrap();
+        self.node.handle_queued(now, self.queue.len());
+        while self.drains && self.node.has_room() {
+            let Some(hash) = self.queue.pop_front() else { break };
+            self.node.publish(now, RecordKind::Key, &users, KeyHash(hash), None);
+        }
+    }
+
     fn note(&mut self, now: Instant, output: Output) {
         match output {
             Output::Apply(arrival) => {
