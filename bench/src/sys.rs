@@ -1,6 +1,7 @@
 //! The operating system's calls that the standard library has no words for. Linux only.
 //!
-//! In and out: plain numbers, sockets and buffers. All the unsafe code of this package is here.
+//! In and out: plain numbers, sockets and buffers. All the unsafe code of this package is here,
+//! but for the allocator that counts.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -48,6 +49,15 @@ pub(crate) fn cpu_nanos(pid: u32) -> Option<u64> {
     // SAFETY: `clock` is valid for writing.
     (unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) } == 0).then_some(())?;
     read_clock(clock)
+}
+
+/// Processor time that the calling thread has used, in nanoseconds.
+///
+/// # Panics
+/// Never: Linux always has this clock.
+#[must_use]
+pub(crate) fn thread_cpu_nanos() -> u64 {
+    read_clock(libc::CLOCK_THREAD_CPUTIME_ID).expect("invariant: Linux has a clock per thread")
 }
 
 /// Sleeps until a moment of the monotonic clock.

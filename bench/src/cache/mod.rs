@@ -111,13 +111,14 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 /// Parts about speed with text keys.
-const WITH_TEXT: [Part; 6] = [
+const WITH_TEXT: [Part; 7] = [
     Part::HotBorrow,
     Part::HotClone,
     Part::ZipfResident,
     Part::Mixed95,
     Part::Mixed80,
     Part::Storm,
+    Part::TtlCost,
 ];
 /// Parts about speed with numbers as keys.
 const WITH_NUMBERS: [Part; 3] = [Part::HotBorrowU64, Part::HotCloneU64, Part::ZipfResidentU64];

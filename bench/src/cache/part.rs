@@ -26,6 +26,8 @@ pub(crate) enum Part {
     HotCloneU64,
     /// As zipf_resident, with numbers as keys.
     ZipfResidentU64,
+    /// One hot key, text, borrowed: what expiry and bounds on staleness add to a hit of Weft.
+    TtlCost,
     /// Memory beyond key and value.
     BytesPerEntry,
     /// Hit ratios on traces; needs --traces.
@@ -46,6 +48,7 @@ impl Part {
             Self::HotBorrowU64 => "hot_borrow_u64",
             Self::HotCloneU64 => "hot_clone_u64",
             Self::ZipfResidentU64 => "zipf_resident_u64",
+            Self::TtlCost => "ttl_cost",
             Self::BytesPerEntry => "bytes_per_entry",
             Self::HitRatio => "hit_ratio",
         }
@@ -64,6 +67,7 @@ impl Part {
             Self::HotBorrowU64 => "one hot key, number, borrowed",
             Self::HotCloneU64 => "one hot key, number, cloned",
             Self::ZipfResidentU64 => "Zipf 0.99, numbers, all resident, borrowed",
+            Self::TtlCost => "one hot key, text, borrowed, with checks on a hit",
             Self::BytesPerEntry => "bytes per entry beyond key and value (numbers)",
             Self::HitRatio => "hit ratio, per cent",
         }

@@ -44,6 +44,9 @@ pub(crate) struct Row {
     pub(crate) kind: RowKind,
     /// Millions of operations a second, by number of threads.
     pub(crate) mops: BTreeMap<String, f64>,
+    /// Nanoseconds of processor time per operation, by number of threads. Other work on the machine
+    /// hardly shows in it; neither does the time in which a contender waits for its own locks.
+    pub(crate) cpu_ns: BTreeMap<String, f64>,
     /// Nanoseconds of single operations, the clock included; with the most threads that ran.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) p50_ns: Option<u64>,
@@ -257,12 +260,15 @@ fn short(name: &str) -> String {
 fn speed_table(text: &mut String, part: Part, rows: &[(&'static str, Row)]) {
     let storm = part == Part::Storm;
     let mut threads: Vec<&String> = rows.iter().flat_map(|(_, row)| row.mops.keys()).collect();
-    threads.sort();
+    threads.sort_by_key(|count| (count.len(), *count));
     threads.dedup();
     writeln!(text, "\n{}", part.title()).ok();
     write!(text, "  {:<16}", "Mops").ok();
     for count in &threads {
         write!(text, "{:>9}", format!("{count} thr")).ok();
+    }
+    for count in &threads {
+        write!(text, "{:>9}", format!("cpu ns/{count}")).ok();
     }
     write!(
         text,
@@ -276,6 +282,9 @@ fn speed_table(text: &mut String, part: Part, rows: &[(&'static str, Row)]) {
         write!(text, "  {:<16}", format!("{name}{mark}")).ok();
         for count in &threads {
             write!(text, "{:>9}", number(row.mops.get(*count).copied(), 2)).ok();
+        }
+        for count in &threads {
+            write!(text, "{:>9}", number(row.cpu_ns.get(*count).copied(), 1)).ok();
         }
         for nanos in [row.p50_ns, row.p99_ns, row.p999_ns] {
             write!(text, "{:>9}", number(nanos.map(|nanos| nanos as f64), 0)).ok();

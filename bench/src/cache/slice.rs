@@ -18,6 +18,7 @@ use hdrhistogram::Histogram;
 use super::contender::Contender;
 use super::kinds::{Key, Value};
 use super::work::{Sequence, WRITE_MARK};
+use crate::sys;
 
 /// Operations between two looks at the stop mark: some microseconds.
 const RUN: usize = 1_024;
@@ -59,11 +60,22 @@ pub(crate) struct Plan<'a, K: Key, V: Value> {
 pub(crate) struct Slice {
     /// Millions of operations a second, of all threads together.
     pub(crate) mops: f64,
+    /// Operations, and the processor time they took: of a thread that waits less than of the wall.
+    pub(crate) operations: u64,
+    pub(crate) cpu_nanos: u64,
     /// Reads, and how many of them found something.
     pub(crate) reads: u64,
     pub(crate) hits: u64,
     /// Of single operations, if they were timed.
     pub(crate) nanos: Histogram<u64>,
+}
+
+impl Slice {
+    /// Nanoseconds of processor time per operation.
+    #[must_use]
+    pub(crate) fn cpu_per_operation(&self) -> f64 {
+        self.cpu_nanos as f64 / self.operations as f64
+    }
 }
 
 /// What a storm gave.
@@ -107,12 +119,14 @@ pub(super) fn run<K: Key, V: Value, C: Contender<K, V> + ?Sized>(
         // Relaxed: threads only have to see it some time.
         stop.store(true, Ordering::Relaxed);
         let parts = threads.into_iter().map(|thread| thread.join().expect("no loop panics"));
-        parts.fold(Slice { mops: 0.0, reads: 0, hits: 0, nanos: nanos() }, add)
+        parts.reduce(add).expect("invariant: there is a thread")
     })
 }
 
 fn add(mut sum: Slice, part: Slice) -> Slice {
     sum.mops += part.mops;
+    sum.operations += part.operations;
+    sum.cpu_nanos += part.cpu_nanos;
     sum.reads += part.reads;
     sum.hits += part.hits;
     sum.nanos.add(part.nanos).expect("invariant: the same bounds");
@@ -167,7 +181,7 @@ fn spin(
         reads += u64::from(outcome.is_some());
         hits += u64::from(outcome == Some(true));
     };
-    let began = Instant::now();
+    let (began, cpu_began) = (Instant::now(), sys::thread_cpu_nanos());
     // At least once, however short the slice is on a busy machine.
     loop {
         let first = start + operations;
@@ -192,7 +206,9 @@ fn spin(
         }
     }
     let seconds = began.elapsed().as_secs_f64();
-    Slice { mops: operations as f64 / seconds / 1e6, reads, hits, nanos }
+    let cpu_nanos = sys::thread_cpu_nanos() - cpu_began;
+    let mops = operations as f64 / seconds / 1e6;
+    Slice { mops, operations: operations as u64, cpu_nanos, reads, hits, nanos }
 }
 
 #[inline]

@@ -48,6 +48,7 @@ struct Subject<K: Key, V: Value> {
     kind: Kind,
     cache: Box<dyn Driven<K, V>>,
     mops: BTreeMap<usize, Vec<f64>>,
+    cpu: BTreeMap<usize, Vec<f64>>,
     /// p50, p99 and p99.9 of each round.
     nanos: [Vec<f64>; 3],
     removes: Vec<f64>,
@@ -79,7 +80,8 @@ pub(crate) fn measure<K: Key, V: Value>(
 ) -> anyhow::Result<Vec<(&'static str, Row)>> {
     let stage = stage(part, material, effort.seed);
     let mut subjects = Vec::new();
-    for entrant in contender::all::<K, V>() {
+    let entrants = if part == Part::TtlCost { contender::forms } else { contender::all };
+    for entrant in entrants() {
         if takes_part(part, entrant.kind) {
             step(&format!("{} fill {}", part.name(), entrant.name));
             subjects.push(prepare(&entrant, &stage)?);
@@ -115,16 +117,20 @@ fn stage<K: Key, V: Value>(part: Part, material: &Material<K, V>, seed: u64) -> 
     let little = (keys / LITTLE_ROOM_DIVISOR).max(1);
     let (work, writes, filled, capacity) = match part {
         Part::HotClone | Part::HotCloneU64 => (Work::Clone, 0.0, hot, roomy(hot)),
-        Part::HotBorrow | Part::HotBorrowU64 => (Work::Borrow, 0.0, hot, roomy(hot)),
+        Part::HotBorrow | Part::HotBorrowU64 | Part::TtlCost => {
+            (Work::Borrow, 0.0, hot, roomy(hot))
+        }
         Part::Mixed95 => (Work::GetOrInsert, 0.05, 0, little),
         Part::Mixed80 => (Work::GetOrInsert, 0.2, 0, little),
         Part::Storm => (Work::GetOrInsert, 0.0, keys, roomy(keys)),
         _ => (Work::Borrow, 0.0, keys, roomy(keys)),
     };
     let sequence = match part {
-        Part::HotBorrow | Part::HotBorrowU64 | Part::HotClone | Part::HotCloneU64 => {
-            Sequence::hot()
-        }
+        Part::HotBorrow
+        | Part::HotBorrowU64
+        | Part::HotClone
+        | Part::HotCloneU64
+        | Part::TtlCost => Sequence::hot(),
         _ => Sequence::zipf(seed, keys, writes),
     };
     Stage { material, sequence, part, work, capacity, filled }
@@ -152,6 +158,7 @@ fn prepare<K: Key, V: Value>(
         kind: entrant.kind,
         cache,
         mops: BTreeMap::new(),
+        cpu: BTreeMap::new(),
         nanos: [const { Vec::new() }; 3],
         removes: Vec::new(),
         calm: Vec::new(),
@@ -182,9 +189,8 @@ fn play<K: Key, V: Value>(
     if stage.part == Part::Storm {
         subject.calm.push(subject.cache.slice(&plan(1, false)).mops);
         let storm = subject.cache.storm(&plan(1, true), STORM_REMOVES);
-        subject.mops.entry(1).or_default().push(storm.reader.mops);
         subject.removes.push(storm.removes);
-        subject.count(&storm.reader);
+        subject.count(1, &storm.reader);
         subject.time(&storm.reader);
         // Brought back, so that each round begins alike.
         let Material { keys, values } = stage.material;
@@ -197,8 +203,7 @@ fn play<K: Key, V: Value>(
     }
     for &threads in &effort.threads {
         let slice = subject.cache.slice(&plan(threads, false));
-        subject.mops.entry(threads).or_default().push(slice.mops);
-        subject.count(&slice);
+        subject.count(threads, &slice);
     }
     let most = effort.threads.iter().copied().max().unwrap_or(1);
     let slice = subject.cache.slice(&plan(most, true));
@@ -206,7 +211,9 @@ fn play<K: Key, V: Value>(
 }
 
 impl<K: Key, V: Value> Subject<K, V> {
-    fn count(&mut self, slice: &Slice) {
+    fn count(&mut self, threads: usize, slice: &Slice) {
+        self.mops.entry(threads).or_default().push(slice.mops);
+        self.cpu.entry(threads).or_default().push(slice.cpu_per_operation());
         self.reads += slice.reads;
         self.hits += slice.hits;
     }
@@ -220,13 +227,14 @@ impl<K: Key, V: Value> Subject<K, V> {
     fn row(self, stage: &Stage<'_, K, V>) -> Row {
         let evicts = matches!(stage.part, Part::Mixed95 | Part::Mixed80 | Part::Storm);
         let nanos = |values: &[f64]| median(values).map(|nanos| nanos as u64);
+        let medians = |by_threads: &BTreeMap<usize, Vec<f64>>| {
+            let each = by_threads.iter();
+            each.filter_map(|(threads, all)| Some((threads.to_string(), median(all)?))).collect()
+        };
         Row {
             kind: self.kind.into(),
-            mops: self
-                .mops
-                .iter()
-                .filter_map(|(threads, all)| Some((threads.to_string(), median(all)?)))
-                .collect(),
+            mops: medians(&self.mops),
+            cpu_ns: medians(&self.cpu),
             p50_ns: nanos(&self.nanos[0]),
             p99_ns: nanos(&self.nanos[1]),
             p999_ns: nanos(&self.nanos[2]),
@@ -263,9 +271,14 @@ mod tests {
         let material = Material { values: work::blocks(keys.len()), keys };
         let effort =
             Effort { rounds: 1, slice: Duration::from_millis(2), threads: vec![1, 2], seed: 1 };
-        for part in
-            [Part::HotBorrow, Part::HotClone, Part::ZipfResident, Part::Mixed80, Part::Storm]
-        {
+        for part in [
+            Part::HotBorrow,
+            Part::HotClone,
+            Part::ZipfResident,
+            Part::Mixed80,
+            Part::Storm,
+            Part::TtlCost,
+        ] {
             let rows = measure(part, &material, &effort, &|_| {}).expect("measured");
             assert_eq!(rows[0].0, contender::WEFT);
             for (name, row) in rows {

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::contender::{PLAIN, WEFT};
+use super::contender::{PLAIN, WEFT, WITH_MAX_STALENESS, WITH_TTL};
 use super::hits::{self, Replayed};
 use super::part::Part;
 use super::results::{Results, Row, RowKind};
@@ -18,6 +18,10 @@ const BELOW_BEST_MAX: f64 = 0.03;
 const POLICIES: [&str; 5] = ["moka", "quick_cache", "foyer-s3fifo", hits::S3FIFO, hits::SIEVE];
 /// Nanoseconds within which 99.9 % of a storm's reads shall end.
 const STORM_P999_NS_MAX: f64 = 2_000.0;
+/// Nanoseconds that a check of the expiry may add to a hit.
+const TTL_NS_MAX: f64 = 2.0;
+/// Nanoseconds that a bound on staleness may add to a hit.
+const MAX_STALENESS_NS_MAX: f64 = 30.0;
 /// Bytes beyond key and value.
 const BYTES_MAX: f64 = 96.0;
 
@@ -66,6 +70,7 @@ pub(crate) fn check(results: &Results) -> Vec<Target> {
     for part in [Part::Mixed95, Part::Mixed80] {
         targets.extend(with(part).map(|rows| mixed(part, &rows)).unwrap_or_default());
     }
+    targets.extend(with(Part::TtlCost).map(|rows| checks(&rows)).unwrap_or_default());
     targets.extend(with(Part::Storm).map(|rows| storm(&rows)).unwrap_or_default());
     targets.extend(
         results.bytes.iter().filter(|row| row.name == WEFT).map(|row| {
@@ -185,6 +190,17 @@ fn storm(rows: &Rows<'_>) -> Vec<Target> {
     [speed, tail, best, pace].into_iter().flatten().collect()
 }
 
+/// What checks add to a hit, with one thread.
+fn checks(rows: &Rows<'_>) -> Vec<Target> {
+    let nanos = |row: &Row| row.mops(1).map(|mops| 1e3 / mops);
+    let added = |name: &str, max| {
+        let added = nanos(rows.row(name)?)? - nanos(rows.weft)?;
+        Some(Target::at_most(format!("ttl_cost: ns that {name} adds to a hit"), max, added))
+    };
+    let targets = [added(WITH_TTL, TTL_NS_MAX), added(WITH_MAX_STALENESS, MAX_STALENESS_NS_MAX)];
+    targets.into_iter().flatten().collect()
+}
+
 fn hit_ratios(replayed: &[Replayed]) -> Vec<Target> {
     let mut percents: Vec<f64> = replayed.iter().map(|row| row.percent).collect();
     percents.sort_by(f64::total_cmp);
@@ -198,16 +214,25 @@ fn hit_ratios(replayed: &[Replayed]) -> Vec<Target> {
             targets.push(Target::at_least(what, 0.0, own - theirs));
         }
     }
-    let worst = replayed
-        .iter()
-        .filter_map(|row| {
-            let best = POLICIES.iter().filter_map(|name| row.ratios.get(*name)).copied();
-            Some((row.ratios.get(WEFT)? - best.fold(0.0, f64::max), row.label()))
-        })
-        .min_by(|(a, _), (b, _)| a.total_cmp(b));
-    targets.extend(worst.map(|(behind, label)| {
-        let what = format!("hit_ratio: weft - best policy, on the worst trace ({label})");
-        Target::at_least(what, -BELOW_BEST_MAX, behind)
-    }));
+    targets.extend(worst(replayed, "best policy", |_, _| true));
+    let within = |row: &Replayed, name: &str| !row.holds_too_much(name);
+    targets.extend(worst(replayed, "best policy within its size", within));
     targets
+}
+
+/// How far behind the best policy that counts Weft is where it is furthest behind.
+fn worst(
+    replayed: &[Replayed],
+    whom: &str,
+    counts: impl Fn(&Replayed, &str) -> bool,
+) -> Option<Target> {
+    let behind = |row: &Replayed| {
+        let policies = POLICIES.iter().filter(|name| counts(row, name));
+        let best = policies.filter_map(|name| row.ratios.get(*name)).copied().reduce(f64::max)?;
+        Some((row.ratios.get(WEFT)? - best, row.label()))
+    };
+    let (behind, label) =
+        replayed.iter().filter_map(behind).min_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    let what = format!("hit_ratio: weft - {whom}, on the worst trace ({label})");
+    Some(Target::at_least(what, -BELOW_BEST_MAX, behind))
 }

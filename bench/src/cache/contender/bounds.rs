@@ -4,12 +4,10 @@ use std::collections::HashMap;
 
 use super::super::hash::SameHash;
 use super::super::kinds::{Key, Value};
-use super::{Capacity, Contender, Driven};
+use super::{Capacity, Contender, Made};
 
 /// papaya, presized: it would otherwise be measured while it grows.
-pub(super) fn papaya<K: Key, V: Value>(
-    capacity: Capacity,
-) -> anyhow::Result<Box<dyn Driven<K, V>>> {
+pub(super) fn papaya<K: Key, V: Value>(capacity: Capacity) -> Made<K, V> {
     let map = papaya::HashMap::builder().capacity(capacity.entries).hasher(SameHash::new()).build();
     Ok(Box::new(Papaya::<K, V>(map)))
 }
@@ -48,9 +46,7 @@ impl<K: Key, V: Value> Contender<K, V> for Papaya<K, V> {
 }
 
 /// scc's map for many readers.
-pub(super) fn hash_index<K: Key, V: Value>(
-    capacity: Capacity,
-) -> anyhow::Result<Box<dyn Driven<K, V>>> {
+pub(super) fn hash_index<K: Key, V: Value>(capacity: Capacity) -> Made<K, V> {
     let map = scc::HashIndex::with_capacity_and_hasher(capacity.entries, SameHash::new());
     Ok(Box::new(Index::<K, V>(map)))
 }
@@ -92,7 +88,7 @@ impl<K: Key, V: Value> Contender<K, V> for Index<K, V> {
 }
 
 /// std's map, filled once and then only read.
-pub(super) fn plain<K: Key, V: Value>(capacity: Capacity) -> anyhow::Result<Box<dyn Driven<K, V>>> {
+pub(super) fn plain<K: Key, V: Value>(capacity: Capacity) -> Made<K, V> {
     let map = HashMap::with_capacity_and_hasher(capacity.entries, SameHash::new());
     Ok(Box::new(Plain::<K, V>(map)))
 }
@@ -127,9 +123,7 @@ impl<K: Key, V: Value> Contender<K, V> for Plain<K, V> {
 }
 
 /// Only hashes the key.
-pub(super) fn driver<K: Key, V: Value>(
-    _capacity: Capacity,
-) -> anyhow::Result<Box<dyn Driven<K, V>>> {
+pub(super) fn driver<K: Key, V: Value>(_capacity: Capacity) -> Made<K, V> {
     Ok(Box::new(Driver { hash: SameHash::new() }))
 }
 

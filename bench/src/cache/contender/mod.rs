@@ -82,8 +82,11 @@ pub(crate) enum Kind {
     ReadOnly,
 }
 
+/// A contender, ready to be filled.
+pub(crate) type Made<K, V> = anyhow::Result<Box<dyn Driven<K, V>>>;
+
 /// Makes a contender that holds at most so many entries.
-pub(crate) type Make<K, V> = fn(Capacity) -> anyhow::Result<Box<dyn Driven<K, V>>>;
+pub(crate) type Make<K, V> = fn(Capacity) -> Made<K, V>;
 
 /// How much a contender may hold, and what is known beforehand.
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +109,12 @@ pub(crate) struct Entrant<K: Key, V: Value> {
 
 /// Our own row.
 pub(crate) const WEFT: &str = "weft";
+/// Weft with a time to live.
+pub(crate) const WITH_TTL: &str = "weft+ttl";
+/// Weft with a time to live and a time to idle.
+pub(crate) const WITH_IDLE: &str = "weft+ttl+idle";
+/// Weft with a bound on staleness.
+pub(crate) const WITH_MAX_STALENESS: &str = "weft+max_stale";
 /// The bound that reads are compared with.
 pub(crate) const PLAIN: &str = "HashMap";
 
@@ -126,6 +135,18 @@ pub(crate) fn all<K: Key, V: Value>() -> Vec<Entrant<K, V>> {
         row("scc::HashIndex", Map, bounds::hash_index),
         row(PLAIN, ReadOnly, bounds::plain),
         row("driver", ReadOnly, bounds::driver),
+    ]
+}
+
+/// Weft with and without what its checks on a hit are for.
+#[must_use]
+pub(crate) fn forms<K: Key, V: Value>() -> Vec<Entrant<K, V>> {
+    let row = |name, make| Entrant { name, kind: Kind::Ours, make };
+    vec![
+        row(WEFT, ours::weft as Make<K, V>),
+        row(WITH_TTL, ours::with_ttl),
+        row(WITH_IDLE, ours::with_idle),
+        row(WITH_MAX_STALENESS, ours::with_max_staleness),
     ]
 }
 

@@ -5,9 +5,7 @@ use quick_cache::UnitWeighter;
 
 use super::super::hash::SameHash;
 use super::super::kinds::{Key, Value};
-use super::{Capacity, Contender, Driven};
-
-type Made<K, V> = anyhow::Result<Box<dyn Driven<K, V>>>;
+use super::{Capacity, Contender, Made};
 
 /// moka's blocking cache.
 pub(super) fn moka<K: Key, V: Value>(capacity: Capacity) -> Made<K, V> {
