@@ -31,8 +31,8 @@ mod view;
 
 pub use cache::{BootTime, CacheStats, Entry};
 pub use coherence::{
-    Cache, CacheBuilder, CacheError, Keep, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceError,
-    PublishError, Reservation,
+    Behind, Cache, CacheBuilder, CacheError, InvalidToken, Keep, KeyTooLong, LoadError,
+    NAMESPACES_MAX, NamespaceError, PublishError, Reservation, Token,
 };
 pub use mesh::{
     Applied, AppliedBatch, AppliedRun, DEFAULT_PORT, Family, HorizonPolicy, HorizonStatus, Key,

@@ -295,6 +295,10 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         Ok(())
     }
 
+    pub(super) fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
     #[cfg(test)]
     pub(super) fn flights(&self) -> usize {
         self.shared.flights.len()

@@ -14,6 +14,7 @@
 //! | `janitor` | the thread that sweeps the caches |
 //! | `publisher` | what each write needs: hash function and queue |
 //! | `queue` | the bounded queue to the loop |
+//! | `token` | what a write returns, so that later reads don't see the time before it |
 //! | `error` | errors |
 
 mod builder;
@@ -26,6 +27,7 @@ mod publisher;
 mod queue;
 mod registry;
 mod reservation;
+mod token;
 
 pub use builder::CacheBuilder;
 pub use error::{CacheError, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceError, PublishError};
@@ -35,6 +37,8 @@ pub(crate) use publisher::{Publisher, Versions};
 pub(crate) use queue::{Outgoing, PublishQueue};
 pub(crate) use registry::{Applies, Registry};
 pub use reservation::Reservation;
+pub use token::{Behind, InvalidToken, Token};
+pub(crate) use token::{Desk, Request, TOKEN_MARKS_MAX};
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,7 @@ use weft_proto::wire::batch::RecordKind;
 use super::error::{CacheError, NAMESPACES_MAX, NamespaceError, PublishError, check_key};
 use super::janitor;
 use super::queue::{NamespaceIndex, Outgoing};
+use super::token::Desk;
 use crate::cache::{CacheStats, Horizon};
 
 /// A cache of any type, as the loop sees it.
@@ -85,6 +86,7 @@ struct Table {
 pub(crate) struct Registry {
     table: RwLock<Table>,
     horizon: Arc<Horizon>,
+    desk: Arc<Desk>,
     /// None where the system refused a thread: then memory of what is dead comes back late, and
     /// entries expire late.
     janitor: OnceLock<Option<Thread>>,
@@ -92,12 +94,22 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn new(horizon: Horizon) -> Self {
-        Self { table: RwLock::default(), horizon: Arc::new(horizon), janitor: OnceLock::new() }
+        Self {
+            table: RwLock::default(),
+            horizon: Arc::new(horizon),
+            desk: Arc::new(Desk::new()),
+            janitor: OnceLock::new(),
+        }
     }
 
     /// How fresh the caches of this mesh provably are.
     pub(crate) const fn horizon(&self) -> &Arc<Horizon> {
         &self.horizon
+    }
+
+    /// Where tokens are asked for.
+    pub(crate) const fn desk(&self) -> &Arc<Desk> {
+        &self.desk
     }
 
     /// Who keeps the caches' house; to be woken when there is something to do.

@@ -16,7 +16,7 @@ pub use self::builder::{
 pub use self::keys::{KeysError, new_key};
 use crate::cache::BootTime;
 use crate::coherence::{
-    Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry, Versions,
+    Cache, CacheBuilder, CacheError, Outgoing, PublishError, Publisher, Registry, Token, Versions,
 };
 use crate::run::Running;
 #[cfg(feature = "cli")]
@@ -226,6 +226,16 @@ impl Mesh {
         let proven = self.inner.registry.horizon().proven();
         let age = (proven > BootTime::ZERO).then(|| BootTime::now().saturating_since(proven));
         HorizonStatus { age, ..self.view().map(|view| view.horizon.clone()).unwrap_or_default() }
+    }
+
+    /// A token for everything that was published through this mesh in this process before: who shows
+    /// it to [`Cache::get_at_least`] on any peer does not see the time before it.
+    ///
+    /// # Errors
+    /// [`PublishError::Closed`] when the mesh was left, [`PublishError::Backpressure`] when too many
+    /// ask at once.
+    pub async fn token(&self) -> Result<Token, PublishError> {
+        self.inner.registry.desk().issue().await
     }
 
     /// Says that a peer is gone for good: what is known of its records is all there will be, and

@@ -18,6 +18,7 @@ use super::apply::Applier;
 use super::ears::Ears;
 use super::seeds::{Resolver, Seeds};
 use super::startup::{Settings, now};
+use super::tokens::Tokens;
 use super::{Command, KeyCommand, Shared};
 use crate::directory::Directory;
 
@@ -53,6 +54,7 @@ pub(crate) struct Looper {
     confirmed: bool,
     stop_at: Option<Instant>,
     refreshes: Vec<oneshot::Sender<()>>,
+    tokens: Tokens,
     view_at: Instant,
     view_stale: bool,
     /// Wakes the loop; set while `timer_at` says for when.
@@ -95,6 +97,7 @@ impl Looper {
             confirmed: false,
             stop_at: None,
             refreshes: Vec::new(),
+            tokens: Tokens::default(),
             view_at: Instant::ZERO,
             view_stale: true,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -125,6 +128,7 @@ impl Looper {
             self.take_outputs(moment);
             self.transmit(moment).await;
             self.advance_horizon();
+            self.tokens.serve(&self.node, now());
             if self.stop_at.is_some_and(|at| at <= now().at) {
                 break;
             }
@@ -134,6 +138,7 @@ impl Looper {
         self.view_stale = true;
         self.publish_view(now());
         self.shared.stopped.store(true, Ordering::Release);
+        self.shared.registry.desk().close();
         // Without watchers there is nobody to tell.
         let _ = self.shared.watchers.send(None);
         // Only now: whoever waits for it may end the process, and the goodbyes with it.
@@ -213,13 +218,16 @@ impl Looper {
     /// The node is told first how much there is: what it says to those who ask how fresh it is waits
     /// for that. Clock and length are read here, after everything that has arrived was handed in.
     fn take_records(&mut self, moment: Now) {
-        self.node.handle_queued(now(), self.shared.queue.len());
+        let queue = &self.shared.queue;
+        self.node.handle_queued(now(), queue.len());
+        self.tokens.accept(self.shared.registry.desk(), || queue.len());
         let mut taken = 0;
         while taken < RECORDS_PER_TURN && self.node.has_room() {
             let Some(record) = self.shared.queue.pop() else { break };
             self.applier.publish(&mut self.node, moment, record);
             taken += 1;
         }
+        self.tokens.took(taken as u64);
         if self.is_leaving && self.shared.queue.in_use() == 0 {
             self.node.leave(moment);
         }
@@ -339,7 +347,10 @@ impl Looper {
     /// When something is due by itself.
     fn deadline(&self) -> Option<Instant> {
         let view = self.view_stale.then(|| self.view_at + VIEW_EVERY);
-        [self.node.poll_timeout(), view, self.stop_at].into_iter().flatten().min()
+        [self.node.poll_timeout(), view, self.stop_at, self.tokens.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Makes sure that the timer fires at the deadline, or before it.

@@ -14,6 +14,7 @@ mod horizon;
 mod looper;
 pub(crate) mod seeds;
 mod startup;
+mod tokens;
 mod view;
 
 use std::sync::Arc;

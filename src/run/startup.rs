@@ -188,6 +188,8 @@ impl Looper {
 
         let wake = Arc::new(Notify::new());
         let waker = Arc::clone(&wake);
+        registry.desk().open(Box::new(move || waker.notify_one()));
+        let waker = Arc::clone(&wake);
         let queue = Arc::new(PublishQueue::new(
             settings.queue_capacity,
             Box::new(move || waker.notify_one()),

@@ -140,6 +140,8 @@ pub struct Horizon {
     followed: usize,
     /// Somebody else was live once.
     met: bool,
+    /// The heads of a mesh had been taken over when the horizon was last reckoned.
+    joined: bool,
     view: HorizonView,
 }
 
@@ -162,6 +164,7 @@ impl Horizon {
             blind: false,
             followed: 0,
             met: false,
+            joined: false,
             view,
         }
     }
@@ -247,7 +250,8 @@ impl Horizon {
         // beyond what they know: so it has issued nothing before our horizon. But while we leave
         // others out, it may have been among them.
         let partial = self.view.dark > 0;
-        let proven = self.view.proven.filter(|_| !partial);
+        // And whoever was alone until now was proven fresh about itself only.
+        let proven = self.view.proven.filter(|_| !partial && self.joined);
         let counted = !partial || self.config.policy == Policy::Strict;
         let serial = self.next_serial;
         self.next_serial += 1;
@@ -472,6 +476,7 @@ impl Horizon {
             counted,
             held_by: unproven.or_else(|| least.map(|(_, origin)| origin)),
         };
+        self.joined = streams.joined();
     }
 
     /// The newest life known of each peer.

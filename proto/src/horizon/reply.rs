@@ -151,7 +151,6 @@ fn list(
             .map(|&(origin, track)| {
                 (origin, marks_of(streams, origin).1.max(track.closed.unwrap_or_default()))
             })
-            .filter(|&(_, head)| class != Class::Closed || head > Seq(0))
             .collect();
         for chunk in entries.chunks(LISTING_ENTRIES_MAX) {
             let part = u32::try_from(part).unwrap_or(u32::MAX);

@@ -199,3 +199,18 @@ fn a_live_member_can_be_neither_closed_by_others_nor_forgotten() {
     let _ = bench.proven(at(1_700));
     assert_eq!(bench.horizon.view().dark, 0);
 }
+
+#[test]
+fn who_was_fresh_alone_vouches_for_nobody_it_has_just_met() {
+    let hasher = ClusterName::new("test").unwrap().key_hasher();
+    let streams = Streams::new(origin(1), LogConfig::new(hasher));
+    let mut bench = Bench { horizon: Horizon::new(HorizonConfig::default()), streams };
+    assert_eq!(bench.proven(at(5_000)), Some(at(5_000)));
+    bench.horizon.up(origin(2), &bench.streams, at(5_001));
+    bench.horizon.up(origin(3), &bench.streams, at(5_001));
+    let ask = Ask { nonce: 1, wanted: 1, streams: vec![0], heads: vec![0] };
+    let (answer, _) = bench.horizon.answer(origin(3), &ask, &bench.streams, at(5_002));
+    assert_eq!(answer.parts[0].age, AGE_UNKNOWN, "it knows nothing of what peer 2 has issued");
+    bench.streams.finish_joining();
+    assert_eq!(bench.proven(at(5_100)), Some(at(5_000)), "and stands still until both have spoken");
+}

@@ -35,6 +35,21 @@ impl Node {
         self.horizon.view()
     }
 
+    /// Everything up to here is applied of a stream, or was before it was forgotten.
+    #[must_use]
+    pub fn applied_of(&self, origin: Origin) -> Seq {
+        let applied = self.streams.marks(origin).0;
+        applied.max(self.streams.forgotten(origin).unwrap_or_default())
+    }
+
+    /// Streams whose heads rose since `since`: when, and what of them is applied.
+    pub fn moved_lately(&self, since: Instant) -> impl Iterator<Item = (Instant, (Origin, Seq))> {
+        let moved = |origin| self.streams.moved_at(origin);
+        let marks = self.streams.all_marks();
+        let marks = marks.map(move |(origin, applied, _)| (moved(origin), (origin, applied)));
+        marks.filter(move |&(at, _)| at >= since)
+    }
+
     /// An operator says that a peer is gone for good: what is known of its streams is all there
     /// will be, and they no longer hold the horizon back. Others hear of it. Returns how many
     /// streams that was: none for a live member, or one that is not known.

@@ -1,5 +1,7 @@
 //! Agents on hosts of their own, with faults on the network between them.
 
+mod freshness;
+
 use std::time::{Duration, Instant};
 
 use crate::agents::{Agent, AgentSpec, wait_until};
@@ -25,10 +27,15 @@ fn agent_on(net: &Net, host: usize) -> AgentSpec {
 
 /// An agent on each host, the first one the seed of all.
 fn seeded(net: &Net) -> Vec<Agent> {
+    seeded_with(net, |host| agent_on(net, host))
+}
+
+/// As `spec` says, on each host.
+fn seeded_with(net: &Net, spec: impl Fn(usize) -> AgentSpec) -> Vec<Agent> {
     let seed = net.hosts()[0].addr(PORT);
     let hosts = 0..net.hosts().len();
     let agents: Vec<Agent> =
-        hosts.map(|host| Agent::start(agent_on(net, host).with("--seed", seed))).collect();
+        hosts.map(|host| Agent::start(spec(host).with("--seed", seed))).collect();
     wait_for_agreement(&agents);
     agents
 }

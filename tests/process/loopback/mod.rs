@@ -5,6 +5,7 @@ mod bad_input;
 mod caches;
 mod library;
 mod refusals;
+mod stale;
 mod watching;
 
 use std::time::{Duration, Instant};
