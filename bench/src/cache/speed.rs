@@ -2,8 +2,8 @@
 //!
 //! In: the material and the settings. Out: a row for each contender. A round gives each contender a
 //! slice with each number of threads and a shorter one in which operations are timed; the order
-//! turns by one from round to round, and so does the place in the sequence. Figures are medians
-//! over rounds. Contenders stay filled from round to round.
+//! turns by one from round to round, and each contender goes on in the sequence where it stopped.
+//! Figures are medians over rounds. Contenders stay filled from round to round.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,6 +55,8 @@ struct Subject<K: Key, V: Value> {
     calm: Vec<f64>,
     reads: u64,
     hits: u64,
+    /// Where in the sequence it goes on: nothing is asked for again before the sequence repeats.
+    cursor: usize,
 }
 
 /// One part.
@@ -95,7 +97,7 @@ pub(crate) fn measure<K: Key, V: Value>(
             let index = (turn + round) % subjects.len();
             let subject = &mut subjects[index];
             step(&format!("{} {}/{} {}", part.name(), round + 1, effort.rounds, subject.name));
-            play(subject, &stage, effort, round);
+            play(subject, &stage, effort);
         }
     }
     Ok(subjects.into_iter().map(|subject| (subject.name, subject.row(&stage))).collect())
@@ -164,19 +166,13 @@ fn prepare<K: Key, V: Value>(
         calm: Vec::new(),
         reads: 0,
         hits: 0,
+        cursor: stage.sequence.len() / 2,
     })
 }
 
 /// One contender's share of a round.
-fn play<K: Key, V: Value>(
-    subject: &mut Subject<K, V>,
-    stage: &Stage<'_, K, V>,
-    effort: &Effort,
-    round: usize,
-) {
-    // Multiples of the golden section: starts spread over the sequence, none close to another.
-    let start = round.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as usize) >> 8;
-    let plan = |threads, timed| Plan {
+fn play<K: Key, V: Value>(subject: &mut Subject<K, V>, stage: &Stage<'_, K, V>, effort: &Effort) {
+    let plan = |start, threads, timed| Plan {
         keys: &stage.material.keys,
         values: &stage.material.values,
         sequence: &stage.sequence,
@@ -187,8 +183,11 @@ fn play<K: Key, V: Value>(
         timed,
     };
     if stage.part == Part::Storm {
-        subject.calm.push(subject.cache.slice(&plan(1, false)).mops);
-        let storm = subject.cache.storm(&plan(1, true), STORM_REMOVES);
+        let slice = subject.cache.slice(&plan(subject.cursor, 1, false));
+        subject.pass(1, &slice);
+        subject.calm.push(slice.mops);
+        let storm = subject.cache.storm(&plan(subject.cursor, 1, true), STORM_REMOVES);
+        subject.pass(1, &storm.reader);
         subject.removes.push(storm.removes);
         subject.count(1, &storm.reader);
         subject.time(&storm.reader);
@@ -202,15 +201,21 @@ fn play<K: Key, V: Value>(
         return;
     }
     for &threads in &effort.threads {
-        let slice = subject.cache.slice(&plan(threads, false));
+        let slice = subject.cache.slice(&plan(subject.cursor, threads, false));
+        subject.pass(threads, &slice);
         subject.count(threads, &slice);
     }
     let most = effort.threads.iter().copied().max().unwrap_or(1);
-    let slice = subject.cache.slice(&plan(most, true));
+    let slice = subject.cache.slice(&plan(subject.cursor, most, true));
+    subject.pass(most, &slice);
     subject.time(&slice);
 }
 
 impl<K: Key, V: Value> Subject<K, V> {
+    fn pass(&mut self, threads: usize, slice: &Slice) {
+        self.cursor += slice.operations as usize / threads;
+    }
+
     fn count(&mut self, threads: usize, slice: &Slice) {
         self.mops.entry(threads).or_default().push(slice.mops);
         self.cpu.entry(threads).or_default().push(slice.cpu_per_operation());
