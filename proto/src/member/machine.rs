@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use foca::{Foca, Incarnation, Member, Message, NoCustomBroadcast, State, Timer};
+use foca::{Foca, Member, Message, NoCustomBroadcast, State, Timer};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use thiserror::Error;
 
+use super::calm::{Calm, LATE, stands};
 use super::codec::{Codec, DecodeError, Packet};
 use super::config::MemberConfig;
 use super::contact::{Contacts, Step};
@@ -55,6 +56,8 @@ pub enum MemberError {
     OutOfPlace,
 }
 
+pub(super) type Swim = Foca<Node, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>;
+
 /// The membership machine.
 ///
 /// After any `handle_*` call or other input, call [`poll_event`](Self::poll_event) and
@@ -66,10 +69,11 @@ pub enum MemberError {
 /// Time may stand still for the process: all that fell due is then done in order, late.
 pub struct Membership {
     pub(super) node: Node,
-    config: MemberConfig,
-    pub(super) foca: Foca<Node, Codec, Xoshiro256PlusPlus, NoCustomBroadcast>,
+    pub(super) config: MemberConfig,
+    pub(super) foca: Swim,
     pub(super) outbox: Outbox,
     pub(super) timers: Timers,
+    pub(super) calm: Calm,
     pub(super) contacts: Contacts,
     pub(super) view: View,
     pub(super) transmits: Transmits,
@@ -111,6 +115,7 @@ impl Membership {
             foca,
             outbox: Outbox::default(),
             timers,
+            calm: Calm::default(),
             contacts: Contacts::default(),
             view: View::default(),
             transmits: Transmits::default(),
@@ -154,6 +159,7 @@ impl Membership {
             return Err(MemberError::Namesake);
         }
         self.check_room(now, packet.header.src.peer())?;
+        self.weigh(now, &packet);
         let before = packet.members.len();
         let members = std::mem::take(&mut packet.members);
         packet.members = members.into_iter().filter(|member| self.may_know(now, member)).collect();
@@ -200,8 +206,13 @@ impl Membership {
 
     /// Does all that is due. Late calls are fine.
     pub fn handle_timeout(&mut self, now: Instant) {
+        let late = self.timers.next().map_or(Duration::ZERO, |at| now.saturating_since(at));
+        self.calm.late(late);
         while let Some(due) = self.timers.pop_due(now) {
             match due {
+                Due::Swim(timer) if late > LATE && self.calm.postpones(&timer) => {
+                    self.timers.set(now + self.config.probe_period, Due::Swim(timer));
+                }
                 Due::Swim(timer) => self.handle_swim_timer(now, timer),
                 Due::Rejoin => self.rejoin(now),
                 Due::Sweep => self.sweep(now),
@@ -230,7 +241,7 @@ impl Membership {
         // foca 2.0.0 tells a suspect that it is down when its time is up, even if it has refuted
         // in the meantime, and so throws out the living. Such a timer has no other effect.
         if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer
-            && !self.is_suspect(member_id, *incarnation)
+            && !stands(&self.foca, member_id, *incarnation)
         {
             return;
         }
@@ -245,14 +256,6 @@ impl Membership {
             // Nothing else restarts the detector.
             self.timers.set_swim(now, probe, self.config.probe_period);
         }
-    }
-
-    fn is_suspect(&self, node: &Node, incarnation: Incarnation) -> bool {
-        self.foca.iter_membership_state().any(|member| {
-            member.state() == State::Suspect
-                && member.incarnation() == incarnation
-                && member.id() == node
-        })
     }
 
     /// Asks one more member for its members, while that still brings news.
@@ -426,7 +429,7 @@ impl Membership {
     pub(super) fn settle(&mut self, now: Instant) {
         loop {
             while let Some((timer, after)) = self.outbox.timers.pop_front() {
-                self.timers.set_swim(now, timer, after);
+                self.arm(now, timer, after);
             }
             while let Some((to, bytes)) = self.outbox.sends.pop_front() {
                 self.send_swim(&to, bytes);
@@ -477,9 +480,11 @@ impl Membership {
         }
     }
 
-    /// Forgets who has been gone for long.
+    /// Forgets who has been gone for long, and suspicions that are over.
     fn sweep(&mut self, now: Instant) {
         self.note_gone(now);
+        let foca = &self.foca;
+        self.calm.settle(|node, incarnation| stands(foca, node, incarnation));
         let keep = self.config.remove_down_after;
         let old: Vec<Node> = self
             .view
@@ -511,6 +516,7 @@ impl Membership {
     /// Checks what must hold between inputs; panics if it doesn't.
     pub fn check_invariants(&self) {
         self.contacts.check_invariants();
+        self.calm.check_invariants();
         assert!(self.outbox.notices.is_empty() && self.outbox.timers.is_empty());
         assert!(self.view.get(self.node.peer()).is_none(), "we are not our own member");
         // Room is made before a packet is taken, not between its records.

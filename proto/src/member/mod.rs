@@ -11,6 +11,7 @@
 //! What it does not do: decide whether data arrived (that is `repair`), carry data (foca's
 //! broadcasts are slow and unrepaired), authenticate (packets are opened before they come here).
 
+mod calm;
 mod codec;
 mod config;
 mod contact;

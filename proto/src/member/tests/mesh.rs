@@ -48,6 +48,8 @@ pub(super) struct Mesh {
     pub(super) now: Instant,
     pub(super) peers: Vec<Peer>,
     pub(super) loss_permille: u32,
+    /// A peer whose link loses this many of a thousand packets, either way.
+    pub(super) bad_link: Option<(usize, u32)>,
     pub(super) config: MemberConfig,
     flights: BTreeMap<(Instant, u64), Flight>,
     sent: u64,
@@ -76,6 +78,7 @@ impl Mesh {
             now: Instant::ZERO + secs(1),
             peers: Vec::new(),
             loss_permille: 0,
+            bad_link: None,
             config: MemberConfig::lan(),
             flights: BTreeMap::new(),
             sent: 0,
@@ -165,7 +168,9 @@ impl Mesh {
 
     fn fly(&mut self, flight: Flight) {
         let apart = self.peers[flight.to].group != self.peers[flight.from].group;
-        if apart || self.rng.random_range(0..1_000) < self.loss_permille {
+        let bad = self.bad_link.filter(|(peer, _)| [flight.to, flight.from].contains(peer));
+        let permille = bad.map_or(self.loss_permille, |(_, permille)| permille);
+        if apart || self.rng.random_range(0..1_000) < permille {
             return;
         }
         self.sent += 1;

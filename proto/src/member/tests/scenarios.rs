@@ -160,16 +160,48 @@ fn a_split_into_single_peers_heals_without_seeds() {
 }
 
 #[test]
-fn nobody_dies_of_five_percent_loss() {
-    let mut mesh = Mesh::joined(5, 8);
-    let start = mesh.now;
-    mesh.loss_permille = 50;
-    mesh.run(secs(600));
-    for peer in 0..5 {
-        let events = mesh.events_since(peer, start);
-        assert!(events.is_empty(), "{events:?}");
+fn nobody_dies_of_an_hour_of_five_percent_loss() {
+    for peers in [5, 20] {
+        let mut mesh = Mesh::joined(peers, 8);
+        let start = mesh.now;
+        mesh.loss_permille = 50;
+        mesh.run(secs(3_600));
+        for peer in 0..peers {
+            let events = mesh.events_since(peer, start);
+            assert!(events.is_empty(), "{events:?}");
+        }
+        mesh.assert_agreed();
     }
-    mesh.assert_agreed();
+}
+
+#[test]
+fn a_crash_among_fifty_is_seen_by_all_in_under_five_seconds() {
+    let mut slowest = Duration::ZERO;
+    for seed in 0..12 {
+        let mut mesh = Mesh::joined(50, seed);
+        mesh.run(Duration::from_millis(137 * seed));
+        mesh.peers[2].life = Life::Dead;
+        slowest = slowest.max(mesh.run_until(secs(10), Mesh::agreed).expect("detected"));
+    }
+    println!("slowest of 12 detections: {slowest:?}");
+    assert!(slowest < secs(5), "{slowest:?}");
+}
+
+#[test]
+fn a_peer_with_a_bad_link_of_its_own_throws_out_few_of_the_others() {
+    let mut verdicts = 0;
+    for seed in 0..4 {
+        let mut mesh = Mesh::joined(6, seed);
+        let start = mesh.now;
+        mesh.bad_link = Some((0, 600));
+        mesh.run(secs(300));
+        let on_others = |event: &&MemberEvent| matches!(event, MemberEvent::Down(down) if down.name.as_str() != "web-0");
+        let by = |judge| mesh.events_since(judge, start).into_iter().filter(on_others).count();
+        verdicts += (0..6).map(by).sum::<usize>();
+    }
+    println!("{verdicts} false verdicts in 20 minutes");
+    // Without local health and confirmations there are 264.
+    assert!(verdicts < 80, "{verdicts} false verdicts in 20 minutes");
 }
 
 #[test]
