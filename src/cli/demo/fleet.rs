@@ -286,6 +286,12 @@ fn command_line(args: &NodeArgs) -> Vec<String> {
     put("trace-offset", args.trace_offset.to_string());
     put("rate", args.rate.to_string());
     put("random", args.random.to_string());
+    if let Some(bytes) = args.socket_buffer {
+        put("socket-buffer", bytes.to_string());
+    }
+    if args.insecure {
+        line.push("--insecure".to_owned());
+    }
     line
 }
 
@@ -325,6 +331,8 @@ mod tests {
             trace_offset: 17,
             rate: 2_000,
             random: u64::MAX,
+            insecure: true,
+            socket_buffer: Some(4_096),
         };
         let parsed = Node::parse_from(command_line(&args)).args;
         assert_eq!(format!("{parsed:?}"), format!("{args:?}"));

@@ -86,6 +86,12 @@ pub struct NodeArgs {
     /// Seed of the key stream.
     #[arg(long)]
     pub random: u64,
+    /// Bind an address that others reach, without a key: for hosts of a test's own.
+    #[arg(long)]
+    pub insecure: bool,
+    /// Bytes of socket buffer to ask for.
+    #[arg(long)]
+    pub socket_buffer: Option<usize>,
 }
 
 /// What a node says about itself, one line of JSON.
@@ -206,9 +212,13 @@ impl Node {
         let mut builder = Mesh::builder(args.cluster.as_str())
             .name(args.name.as_str())
             .bind(args.bind)
+            .insecure(args.insecure)
             .watch_capacity(WATCH_BATCHES);
         if let Some(seed) = &args.seed {
             builder = builder.seed(seed.as_str());
+        }
+        if let Some(bytes) = args.socket_buffer {
+            builder = builder.socket_buffer(bytes);
         }
         let mesh = builder.start().await?;
         let cache = mesh.cache::<u64>(NAMESPACE)?;

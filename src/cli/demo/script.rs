@@ -85,6 +85,8 @@ impl Script {
             trace_offset: 0,
             rate: args.rate,
             random: 0,
+            insecure: false,
+            socket_buffer: None,
         };
         let mut trace_len = 0;
         if let Some(path) = &args.trace {
