@@ -44,11 +44,13 @@ pub enum DropReason {
     Unproven,
     /// More of its kind than the limits of rate allow.
     Throttled,
+    /// Too much waits to be applied here; the record is pulled later.
+    Backlog,
 }
 
 impl DropReason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Truncated,
         Self::NotWeft,
         Self::FutureVersion,
@@ -67,6 +69,7 @@ impl DropReason {
         Self::Replayed,
         Self::Unproven,
         Self::Throttled,
+        Self::Backlog,
     ];
 
     /// The reason as a metric label.
@@ -91,6 +94,7 @@ impl DropReason {
             Self::Replayed => "replayed",
             Self::Unproven => "unproven",
             Self::Throttled => "throttled",
+            Self::Backlog => "backlog",
         }
     }
 }

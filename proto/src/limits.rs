@@ -137,6 +137,19 @@ pub const FLUSH_SPREAD: Duration = Duration::from_millis(250);
 /// Parts of a flush that touches everything.
 pub const FLUSH_PARTS: usize = 16;
 
+/// Batches that were asked for within milliseconds and are kept in mind to notice a storm; beyond it
+/// each asker is served alone.
+pub const STORM_BATCHES_MAX: usize = 1_024;
+
+/// Batches and messages that wait for the driver. When full, further batches are not applied but
+/// pulled later, and the rest is refused: a driver that is slow to apply stalls no socket and loses
+/// nothing.
+pub const OUTPUTS_MAX: usize = 16_384;
+/// How long a joiner's first record waits for the members it found to confirm that they know its
+/// stream. One that does not answer in this time is about to be declared down, or finds the stream
+/// by heads like any other.
+pub const ENTRY_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Heads in one section: what fits [`PACKET_BYTES_SAFE`].
 pub const HEADS_MAX: usize = 32;
 /// Buckets of a fingerprint: one differing bucket of 1,000 origins is two packets of heads.

@@ -135,7 +135,7 @@ impl Node {
         let peer = from.origin.peer;
         let head = Head { origin, head, floor: Seq(1) };
         if self.streams.hear(head, peer, now.at)? {
-            self.repair.want(origin, Some(peer), now.at);
+            self.repair.want(origin, Some(peer), now.at, self.rng.below(100));
         }
         Ok(())
     }

@@ -16,6 +16,8 @@
 
 mod admit;
 mod control;
+mod entry;
+mod flush;
 mod horizon;
 mod reassembly;
 mod receive;
@@ -30,16 +32,15 @@ use crate::admit::Gate;
 use crate::clock::hlc::HybridClock;
 use crate::clock::vector::VersionVector;
 use crate::error::DropReason;
-use crate::event::{Arrival, Flush, FlushReason, NodeConfig, NodeStats, Output};
+use crate::event::{Arrival, NodeConfig, NodeStats, Output};
 use crate::horizon::{Horizon, Replies};
 use crate::id::{Boot, KeyHash, Namespace, Origin, PeerId, PeerName, Seq};
 use crate::limits::{
     DIRECT_RECEIVERS_MAX, KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE,
 };
 use crate::member::{Identity, MemberEvent, MemberState, Membership};
-use crate::repair::{Digests, FlushPart, Repair, SealBook};
+use crate::repair::{Digests, Repair, SealBook, Storms};
 use crate::rng::Rng;
-use crate::shards::Touched;
 use crate::spread::Spread;
 use crate::stream::{LogConfig, StreamView, Streams};
 use crate::time::{Instant, Now};
@@ -48,6 +49,7 @@ use crate::wire::seal::BodyBuffer;
 
 use self::admit::KeyBook;
 use self::control::Control;
+use self::entry::Entry;
 use self::reassembly::Reassembly;
 
 use self::receive::Sender;
@@ -86,6 +88,7 @@ pub struct Node {
     replies: Replies,
     /// Seeds were named.
     expects_others: bool,
+    storms: Storms,
     clock: HybridClock,
     gate: Gate,
     key_book: KeyBook,
@@ -94,6 +97,8 @@ pub struct Node {
     outputs: VecDeque<Output>,
     rng: Rng,
     joining: Option<Joining>,
+    /// While it is there, publishers wait.
+    entry: Option<Entry>,
     leaving_until: Option<Instant>,
     left: bool,
     stats: NodeStats,
@@ -149,6 +154,7 @@ impl Node {
             repair: Repair::default(),
             digests: Digests::default(),
             seals: SealBook::default(),
+            storms: Storms::default(),
             driven_at: now.at,
             away_flushed_at: None,
             horizon: Horizon::new(config.horizon),
@@ -162,6 +168,7 @@ impl Node {
             outputs: VecDeque::new(),
             rng,
             joining: Some(Joining { since: None, retry_at: now.at }),
+            entry: None,
             leaving_until: None,
             left: false,
             stats: NodeStats::default(),
@@ -179,10 +186,11 @@ impl Node {
     // Inputs.
 
     /// Whether [`Node::publish`] may be called: false while the window to the slowest receiver is
-    /// full. Room comes with confirmations, so ask again after each input.
+    /// full, and while members that a joiner has just found don't know its stream yet. Room comes
+    /// with confirmations, so ask again after each input.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.left && self.spread.window.room() > 0
+        !self.left && self.entry.is_none() && self.spread.window.room() > 0
     }
 
     /// Issues a record. It is numbered when its batch closes, at the latest when the driver next
@@ -289,6 +297,7 @@ impl Node {
             join,
             leave,
             horizon,
+            self.entry_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -398,31 +407,6 @@ impl Node {
         self.stats.drops[reason as usize] += 1;
     }
 
-    fn flush(&mut self, flush: Flush) {
-        if flush.ends {
-            self.stats.flushes[flush.reason.slot()] += 1;
-        }
-        self.outputs.push_back(Output::Flush(flush));
-    }
-
-    fn flush_everything(&mut self, reason: FlushReason) {
-        let whole = Touched::everything();
-        self.flush(Flush { reason, now: whole.clone(), whole, ends: true });
-    }
-
-    /// Flushes what lost ranges touched, as it falls due, and gives them up at the end.
-    fn flush_lost(&mut self, now: Now) {
-        while let Some(part) = self.repair.next_flush(now.at, |n| self.rng.below(n)) {
-            let FlushPart { range, now: part, whole, ends } = part;
-            if ends {
-                self.streams.give_up(range, &whole, now.at);
-                self.note_applied(range.origin);
-            }
-            let reason = FlushReason::gone(range, &whole);
-            self.flush(Flush { reason, now: part, whole, ends });
-        }
-    }
-
     /// Moves what the membership wants sent and said, and follows its changes.
     fn drain_members(&mut self, now: Now) {
         while let Some(transmit) = self.membership.poll_transmit() {
@@ -465,6 +449,10 @@ impl Node {
                 self.streams.rename_own(Origin { boot, ..self.streams.own() });
                 self.spread.window.restart(now.at);
                 self.membership.set_boot(now.at, boot);
+                if self.joined() {
+                    self.begin_entry(now);
+                    self.introduce(now);
+                }
             }
             MemberEvent::Rejoined { .. } | MemberEvent::NameConflict { .. } => {}
         }
@@ -481,6 +469,7 @@ impl Node {
         if let Some(joining) = &mut self.joining {
             if joining.since.is_none() {
                 *joining = Joining { since: Some(now.at), retry_at: now.at };
+                self.begin_entry(now);
             }
         } else if self.spread.members().len() <= DIRECT_RECEIVERS_MAX {
             let digest = self.digests.ask(identity.peer(), self.streams.fingerprint(), now.at);
@@ -493,6 +482,7 @@ impl Node {
         self.undriven = false;
         self.drain_members(now);
         self.retry_joining(now);
+        self.drive_entry(now);
         self.spread.window.leave_behind(now.at);
         for origin in self.spread.acks.due(now.at) {
             self.confirm(origin);
@@ -565,7 +555,12 @@ impl Node {
 
     /// Tells an origin how far its stream is applied here.
     fn confirm(&mut self, origin: Origin) {
-        let Some(addr) = self.spread.addr_of(origin.peer) else { return };
+        if let Some(addr) = self.spread.addr_of(origin.peer) {
+            self.confirm_to(addr, origin);
+        }
+    }
+
+    fn confirm_to(&mut self, addr: SocketAddr, origin: Origin) {
         let (applied, highest) = self.streams.marks(origin);
         self.control.ack(addr, origin.boot, applied, highest, self.config.socket_buffer);
     }
@@ -578,6 +573,7 @@ impl Node {
         self.repair.check_invariants();
         self.seals.check_invariants();
         self.horizon.check_invariants();
+        self.storms.check_invariants();
         self.reassembly.check_invariants();
         self.control.check_invariants();
         self.gate.check_invariants();

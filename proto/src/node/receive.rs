@@ -12,7 +12,7 @@ use crate::admit::Standing;
 use crate::error::DropReason;
 use crate::event::{Arrival, FlushReason, Output, Via};
 use crate::id::{Origin, Seq};
-use crate::limits::{DIRECTORY_BYTES_MAX, PACKET_BYTES_MAX};
+use crate::limits::{DIRECTORY_BYTES_MAX, OUTPUTS_MAX, PACKET_BYTES_MAX};
 use crate::member::Hello;
 use crate::stream::Receipt;
 use crate::time::Now;
@@ -22,8 +22,8 @@ use crate::wire::packet::{self, HEADER_BYTES, Header};
 use crate::wire::seal::BodyBuffer;
 use crate::wire::seals::Seals;
 use crate::wire::section::{
-    self, BatchHead, Digest, HEADS_ACK_WANTED, HEADS_ALL, HEADS_FROM_JOINER, HEADS_WANTED, Kind,
-    Pull, Pulled, Section,
+    self, BatchHead, Digest, HEADS_ACK_WANTED, HEADS_ALL, HEADS_FROM_JOINER, HEADS_WANTED, Head,
+    Kind, Pull, Pulled, Section,
 };
 use crate::wire::summary::Summary;
 
@@ -116,6 +116,7 @@ impl Node {
                 let ack = section::take_ack(section)?;
                 let own = self.streams.own();
                 if ack.boot == own.boot {
+                    self.introduced(from.origin.peer);
                     self.spread.window.ack(from.origin.peer, ack.applied, ack.buffer, now.at);
                 }
                 Ok(())
@@ -126,7 +127,7 @@ impl Node {
                 if let Some(range) = pull.ranges.iter().find(|range| range.origin == own) {
                     self.spread.window.shrink(range.lo);
                 }
-                self.answer_pull(from.addr, &pull);
+                self.answer_pull(now, from, &pull);
                 Ok(())
             }
             Kind::Pulled => {
@@ -147,6 +148,7 @@ impl Node {
                 taken.map_err(|_| DropReason::BadMember)
             }
             Kind::Hello => self.on_hello(now, from, section),
+            Kind::Directory if self.outputs.len() >= OUTPUTS_MAX => Err(DropReason::Backlog),
             Kind::Directory if section.body.len() <= DIRECTORY_BYTES_MAX => {
                 self.outputs.push_back(Output::Directory(from.addr, section.body.to_vec()));
                 Ok(())
@@ -197,6 +199,16 @@ impl Node {
             self.stats.batches_duplicate += 1;
             return Ok(());
         }
+        if self.outputs.len() >= OUTPUTS_MAX {
+            // Known to exist, and missing: it is pulled when there is room.
+            let last = Seq(head.first.0 + u64::from(head.count) - 1);
+            let head = Head { origin: head.origin, head: last, floor: Seq(1) };
+            let peer = from.origin.peer;
+            if self.streams.hear(head, peer, now.at)? {
+                self.repair.want(head.origin, Some(peer), now.at, self.rng.below(100));
+            }
+            return Err(DropReason::Backlog);
+        }
         let mut bytes = BodyBuffer::with_capacity(wire.len());
         bytes.extend_from_slice(wire);
         let BatchHead { origin, first, count, base, raw_len, lz4, interval } = head;
@@ -214,7 +226,7 @@ impl Node {
         self.note_applied(origin);
         if self.streams.is_missing(origin) {
             self.streams.revealed(origin, from.origin.peer);
-            self.repair.want(origin, Some(from.origin.peer), now.at);
+            self.repair.want(origin, Some(from.origin.peer), now.at, self.rng.below(100));
         }
         // Only the origin's present life listens for confirmations.
         if from.origin == origin || self.spread.addr_of(origin.peer).is_some() {
@@ -242,12 +254,18 @@ impl Node {
                 forgotten.push(head.origin);
             }
             if self.streams.hear(head, peer, now.at)? {
-                self.repair.want(head.origin, Some(peer), now.at);
+                self.repair.want(head.origin, Some(peer), now.at, self.rng.below(100));
             }
         }
         self.tell_forgotten(from, &forgotten);
         if section.flags & HEADS_ACK_WANTED != 0 {
-            self.spread.acks.wanted(from.origin, now.at);
+            self.streams.meet(from.origin, now.at)?;
+            if self.spread.addr_of(from.origin.peer).is_some() {
+                self.spread.acks.wanted(from.origin, now.at);
+            } else {
+                // A joiner that the news has not reached us of yet: its stream is known from now on.
+                self.confirm_to(from.addr, from.origin);
+            }
         }
         if section.flags & HEADS_WANTED != 0 {
             // From now on nobody who relies on us can overlook the joiner.
@@ -270,6 +288,7 @@ impl Node {
             return;
         }
         self.joining = None;
+        self.introduce(now);
         if self.streams.finish_joining() {
             self.flush_everything(FlushReason::Joined);
         }

@@ -98,7 +98,7 @@ impl Node {
             }
             let head = Head { origin, head: number, floor: number.next() };
             if self.streams.hear(head, peer, now.at)? {
-                self.repair.want(origin, Some(peer), now.at);
+                self.repair.want(origin, Some(peer), now.at, self.rng.below(100));
             }
             if !seals.forgotten {
                 self.seals.reported(peer, origin, number);

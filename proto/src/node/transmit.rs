@@ -4,15 +4,15 @@
 //! then the batch being gathered. A small packet takes along the own head and heads that moved
 //! lately, every few milliseconds.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Node;
 use super::control::Answer;
+use super::{Node, Sender};
 use crate::id::Seq;
 use crate::limits::{
     PACKET_BYTES_SAFE, PULL_BYTES_MAX, PULL_RANGES_MAX, PULLED_RANGES_MAX, SUMMARY_WIRE_BYTES_MAX,
 };
+use crate::repair::Serve;
 use crate::spread::{Destination, Job, PACKET_OVERHEAD_MAX};
 use crate::time::Now;
 use crate::wire::packet::{self, HEADER_BYTES, Header};
@@ -209,7 +209,9 @@ impl Node {
     }
 
     /// Queues the answer to a pull from `to`.
-    pub(super) fn answer_pull(&mut self, to: SocketAddr, pull: &section::Pull) {
+    pub(super) fn answer_pull(&mut self, now: Now, from: Sender, pull: &section::Pull) {
+        let to = from.addr;
+        let in_group = self.spread.is_in_group(from.origin.peer, now.at);
         // Whatever the asker says it takes: one pull never makes more than this leave.
         let mut budget = (pull.budget as usize).min(PULL_BYTES_MAX);
         let mut answers = Vec::new();
@@ -227,12 +229,14 @@ impl Node {
                 }
                 budget = budget.saturating_sub(batch.wire.len() + PACKET_OVERHEAD_MAX);
                 have.insert(batch.first.0, batch.last().0);
-                answers.push(Answer::Batch(Job {
-                    origin: range.origin,
-                    batch: batch.clone(),
-                    to: Destination::One(to),
-                    interval: None,
-                }));
+                let serve = || self.storms.serve(range.origin, batch.first, now.at);
+                let to = match in_group.then(serve).unwrap_or(Serve::Alone) {
+                    Serve::Alone => Destination::One(to),
+                    Serve::Group => Destination::Multicast,
+                    Serve::Skip => continue,
+                };
+                let (origin, batch) = (range.origin, batch.clone());
+                answers.push(Answer::Batch(Job { origin, batch, to, interval: None }));
             }
             // What lies beyond the budget is asked for again: neither gone nor absent.
             let applied = self.streams.applied_within(range.origin, range.lo, range.hi);

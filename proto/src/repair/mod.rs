@@ -4,13 +4,14 @@
 //! to one peer, and flushes for ranges nobody can supply any more, part by part. One request
 //! is outstanding per stream; a lost one is repeated with growing pauses, for ever.
 //!
-//! Who is asked: first the peer that revealed the hole, then the origin, then anyone. What was
-//! evicted is given up when [`GONE_WITNESSES`] peers (all, if fewer live) say so, the origin among
+//! Who is asked: first the peer that revealed the hole, then the nearest other, then the origin,
+//! then anyone. What was evicted is given up when [`GONE_WITNESSES`] peers (all, if fewer live) say so, the origin among
 //! them if it lives. What it touched is known if one of them still has a summary of it.
 
 mod digest;
 mod flush;
 mod seals;
+mod storm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::wire::summary::Summary;
 pub use self::digest::Digests;
 pub use self::flush::FlushPart;
 pub use self::seals::SealBook;
+pub use self::storm::{Serve, Storms};
 
 use self::flush::Flushes;
 
@@ -123,8 +125,12 @@ pub struct Repair {
 
 impl Repair {
     /// Notes that a stream has a hole; it is pulled after the reorder window.
-    pub fn want(&mut self, origin: Origin, from: Option<PeerId>, now: Instant) {
-        let wait = from.map_or(REORDER_MIN, |peer| self.reorder_window(peer));
+    ///
+    /// `percent` is random, below 100: the window is up to half as long again by it, so that peers
+    /// that lost the same packet don't ask at the same moment.
+    pub fn want(&mut self, origin: Origin, from: Option<PeerId>, now: Instant, percent: usize) {
+        let window = from.map_or(REORDER_MIN, |peer| self.reorder_window(peer));
+        let wait = window + window / 200 * u32::try_from(percent.min(99)).unwrap_or(0);
         self.wants.entry(origin).or_insert_with(|| Want { due: now + wait, ..Want::default() });
     }
 
@@ -190,7 +196,8 @@ impl Repair {
             if want.asked.take().is_some() {
                 want.tries += 1;
             }
-            let Some(to) = choose(origin, want, streams, live, &mut random) else {
+            let Some(to) = choose(origin, want, streams, live, &self.round_trips, &mut random)
+            else {
                 want.due = now + NOBODY_PAUSE;
                 continue;
             };
@@ -312,11 +319,13 @@ impl Repair {
     }
 }
 
+/// Whom to ask: the peer that revealed the hole, then a near one, then the origin, then anyone.
 fn choose(
     origin: Origin,
     want: &Want,
     streams: &Streams,
     live: &[PeerId],
+    round_trips: &BTreeMap<PeerId, Duration>,
     random: &mut impl FnMut(usize) -> usize,
 ) -> Option<PeerId> {
     let usable = |peer: &PeerId| {
@@ -326,9 +335,16 @@ fn choose(
     };
     let revealer = streams.revealed_by(origin).filter(usable);
     let source = Some(origin.peer).filter(usable);
+    let near = || {
+        let others = round_trips
+            .iter()
+            .filter(|&(peer, _)| usable(peer) && Some(*peer) != revealer && Some(*peer) != source);
+        others.min_by_key(|&(_, trip)| *trip).map(|(&peer, _)| peer)
+    };
     let preferred = match want.tries {
         0 => revealer.or(source),
-        1 => source.or(revealer),
+        1 => near().or(source).or(revealer),
+        2 => source.or(revealer),
         _ => None,
     };
     preferred.or_else(|| {

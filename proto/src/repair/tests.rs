@@ -49,7 +49,7 @@ fn request(
 #[test]
 fn a_hole_is_asked_of_its_revealer_then_the_origin_then_anyone() {
     let (mut repair, streams) = (Repair::default(), holed());
-    repair.want(origin(), Some(PeerId(3)), at(0));
+    repair.want(origin(), Some(PeerId(3)), at(0), 0);
     assert_eq!(request(&mut repair, &streams, &LIVE, at(0)), None, "within the reorder window");
     let first = request(&mut repair, &streams, &LIVE, at(1)).unwrap();
     assert_eq!(first.to, PeerId(3));
@@ -62,9 +62,49 @@ fn a_hole_is_asked_of_its_revealer_then_the_origin_then_anyone() {
 }
 
 #[test]
+fn after_the_revealer_the_nearest_other_peer_is_asked_before_the_origin() {
+    let (mut repair, streams) = (Repair::default(), holed());
+    for (peer, millis) in [(1, 1), (2, 5), (3, 1), (4, 2)] {
+        repair.measured(PeerId(peer), Duration::from_millis(millis));
+    }
+    repair.want(origin(), Some(PeerId(3)), at(0), 0);
+    let mut asked = Vec::new();
+    for ms in 1..2_000 {
+        asked.extend(request(&mut repair, &streams, &LIVE, at(ms)).map(|request| request.to.0));
+    }
+    assert_eq!(asked[..3], [3, 4, 1]);
+    assert!(asked.len() > 3);
+}
+
+#[test]
+fn the_reorder_window_grows_with_the_round_trip_and_a_random_part() {
+    let (mut repair, streams) = (Repair::default(), holed());
+    let mut waits = |percent| {
+        repair.wants.clear();
+        repair.want(origin(), Some(PeerId(3)), at(0), percent);
+        (0..100_000)
+            .map(|micros| Instant::ZERO + Duration::from_micros(micros))
+            .find(|&now| request(&mut repair, &streams, &LIVE, now).is_some())
+            .unwrap()
+            .as_nanos()
+            / 1_000
+    };
+    assert_eq!([waits(0), waits(99)], [1_000, 1_495]);
+    repair.measured(PeerId(3), Duration::from_millis(2));
+    let mut waits = |percent| {
+        repair.wants.clear();
+        repair.want(origin(), Some(PeerId(3)), at(0), percent);
+        repair.poll_timeout().unwrap().as_nanos() / 1_000
+    };
+    assert_eq!([waits(0), waits(99)], [4_000, 5_980]);
+    repair.measured(PeerId(3), Duration::from_secs(60));
+    assert_eq!(repair.reorder_window(PeerId(3)), PULL_TIMEOUT_MIN, "never more than a repetition");
+}
+
+#[test]
 fn a_filled_hole_ends_the_repair() {
     let (mut repair, mut streams) = (Repair::default(), holed());
-    repair.want(origin(), Some(PeerId(3)), at(0));
+    repair.want(origin(), Some(PeerId(3)), at(0), 0);
     let asked = request(&mut repair, &streams, &LIVE, at(1)).unwrap();
     for first in [1, 2, 4, 5] {
         streams.receive(origin(), batch(first), at(2)).unwrap();
@@ -113,7 +153,7 @@ fn lost(part: &FlushPart) -> (u64, u64) {
 #[test]
 fn a_live_origin_must_be_among_the_three_that_say_gone() {
     let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
-    repair.want(origin(), None, at(0));
+    repair.want(origin(), None, at(0), 0);
     let mut asked = BTreeSet::new();
     let part = loop {
         let (who, part) = say_gone(&mut repair, &streams, &LIVE, &mut now);
@@ -131,7 +171,7 @@ fn a_live_origin_must_be_among_the_three_that_say_gone() {
 #[test]
 fn one_summary_among_the_witnesses_narrows_the_flush() {
     let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
-    repair.want(origin(), None, at(0));
+    repair.want(origin(), None, at(0), 0);
     let mut touched = Touched::default();
     touched.add(&Namespace::new("a").unwrap(), &ShardSet::from_words([1, 0, 0, 0]));
     let part = loop {
@@ -158,7 +198,7 @@ fn one_summary_among_the_witnesses_narrows_the_flush() {
 fn a_range_is_given_up_only_as_far_as_all_witnesses_speak_of_it() {
     let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
     let live = [PeerId(2), PeerId(3), PeerId(4)];
-    repair.want(origin(), None, at(0));
+    repair.want(origin(), None, at(0), 0);
     let part = loop {
         now += 1;
         let Some(asked) = request(&mut repair, &streams, &live, at(now)) else { continue };
@@ -176,7 +216,7 @@ fn a_range_is_given_up_only_as_far_as_all_witnesses_speak_of_it() {
 fn a_dead_origins_range_takes_three_witnesses() {
     let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
     let live = [PeerId(2), PeerId(3), PeerId(4)];
-    repair.want(origin(), None, at(0));
+    repair.want(origin(), None, at(0), 0);
     let mut asked = BTreeSet::new();
     for witness in 1..=3 {
         let (who, part) = say_gone(&mut repair, &streams, &live, &mut now);
@@ -189,7 +229,7 @@ fn a_dead_origins_range_takes_three_witnesses() {
 #[test]
 fn nobody_alive_means_waiting_not_giving_up() {
     let (mut repair, streams) = (Repair::default(), holed());
-    repair.want(origin(), None, at(0));
+    repair.want(origin(), None, at(0), 0);
     assert_eq!(request(&mut repair, &streams, &[], at(5)), None);
     assert_eq!(repair.open(), 1);
     assert!(repair.poll_timeout().unwrap() >= at(1_000));
@@ -199,7 +239,7 @@ fn nobody_alive_means_waiting_not_giving_up() {
 fn what_others_lack_too_is_given_up_only_long_after_the_origin_fell_silent() {
     let (mut repair, streams) = (Repair::default(), holed());
     let live = [PeerId(2), PeerId(3)];
-    repair.want(origin(), None, at(0));
+    repair.want(origin(), None, at(0), 0);
     let mut given_up_at = None;
     for ms in 1..100_000 {
         if let Some(asked) = request(&mut repair, &streams, &live, at(ms)) {
@@ -219,7 +259,7 @@ fn what_others_lack_too_is_given_up_only_long_after_the_origin_fell_silent() {
 fn witnesses_of_one_range_don_t_give_up_another() {
     let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
     let live = [PeerId(2), PeerId(3), PeerId(4)];
-    repair.want(origin(), None, at(0));
+    repair.want(origin(), None, at(0), 0);
     let part = loop {
         now += 1;
         let Some(asked) = request(&mut repair, &streams, &live, at(now)) else { continue };

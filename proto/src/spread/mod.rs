@@ -317,6 +317,12 @@ impl Spread {
         }
     }
 
+    /// Whether a receiver has confirmed lately that it hears this peer's multicast.
+    #[must_use]
+    pub fn is_in_group(&self, peer: PeerId, now: Instant) -> bool {
+        self.receivers.get(&peer).is_some_and(|receiver| receiver.hears_multicast_until > now)
+    }
+
     /// The next probe of a path that is due.
     pub fn due_probe(&mut self, now: Instant) -> Option<MtuProbe> {
         self.receivers.iter_mut().find_map(|(&peer, receiver)| {

@@ -66,6 +66,15 @@ impl Streams {
             }
         }
         self.forgotten.retain(|_, (_, at)| *at + FORGOTTEN_AGE > now);
+        // Who came and went without a record leaves nothing to agree on.
+        let log = &mut self.log;
+        self.streams.retain(|&origin, stream| {
+            let empty = stream.head == 0 && stream.is_sealed(now);
+            if empty {
+                log.forget(origin);
+            }
+            !empty
+        });
     }
 
     /// What became of a stream's origin, as of the last review; `None` for a stream that is not
@@ -79,7 +88,7 @@ impl Streams {
     pub fn sealed(&self, now: Instant) -> impl Iterator<Item = (Origin, Seq)> {
         self.streams
             .iter()
-            .filter(move |(_, stream)| stream.is_sealed(now))
+            .filter(move |(_, stream)| stream.head > 0 && stream.is_sealed(now))
             .map(|(&origin, stream)| (origin, Seq(stream.head)))
     }
 

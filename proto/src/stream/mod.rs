@@ -264,6 +264,14 @@ impl Streams {
         Ok(Receipt::Fresh)
     }
 
+    /// Makes sure that the stream of a peer that introduces itself is tracked, empty or not.
+    ///
+    /// # Errors
+    /// [`DropReason::StreamLimit`].
+    pub fn meet(&mut self, origin: Origin, now: Instant) -> Result<(), DropReason> {
+        self.track(origin, 0, now)
+    }
+
     /// Hears that a stream reaches up to `head` at some peer. Returns whether numbers are missing.
     ///
     /// # Errors

@@ -411,6 +411,7 @@ fn big_mesh(n: usize, unknown_percent: usize) -> Net {
 
 fn spreads_by_tree(n: usize) {
     let mut net = big_mesh(n, 2);
+    net.run_while("may publish", 3 * SECOND, |net| net.peer(0).node.has_room());
     net.run_for(Duration::from_millis(600));
     net.links.loss_percent = 1;
     net.publish(0, 1, None);

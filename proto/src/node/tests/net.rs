@@ -53,6 +53,7 @@ pub(super) struct Peer {
     pub(super) drains: bool,
     deadline: Option<Instant>,
     paused: bool,
+    slow: bool,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +71,8 @@ pub(super) struct Net {
     pub(super) peers: Vec<Option<Peer>>,
     pub(super) links: Links,
     pub(super) multicast_works: bool,
+    /// How many packets to one receiver still pass before one is lost.
+    pub(super) lose_after: Option<u64>,
     /// What peers that are started without keys of their own get.
     pub(super) keys: Keyring,
     /// Everything sent, when a test wants to look at it.
@@ -118,6 +121,7 @@ impl Net {
             peers: Vec::new(),
             links: Links::default(),
             multicast_works: false,
+            lose_after: None,
             keys: Keyring::default(),
             recording: None,
             packets: 0,
@@ -187,6 +191,7 @@ impl Net {
             drains: true,
             deadline: None,
             paused: false,
+            slow: false,
         });
         self.settle(index);
     }
@@ -206,6 +211,12 @@ impl Net {
             self.node(index).handle_timeout(now);
             self.settle(index);
         }
+    }
+
+    /// A driver that takes what it has to apply no more, but reads its socket and sends.
+    pub(super) fn slow(&mut self, index: usize, slow: bool) {
+        self.peers[index].as_mut().unwrap().slow = slow;
+        self.settle(index);
     }
 
     pub(super) fn cut(&mut self, a: &[usize], b: &[usize], is_cut: bool) {
@@ -288,9 +299,7 @@ impl Net {
         self.peers[index].as_mut().unwrap().take_queue(now);
         loop {
             let peer = self.peers[index].as_mut().unwrap();
-            while let Some(output) = peer.node.poll_output() {
-                peer.note(self.now, output);
-            }
+            peer.take_outputs(self.now);
             let Some(transmit) = peer.node.poll_transmit(now, &mut buf) else { break };
             assert!(buf.len() <= 1_472, "a packet of {} bytes", buf.len());
             match transmit.to {
@@ -309,9 +318,7 @@ impl Net {
             }
         }
         let peer = self.peers[index].as_mut().unwrap();
-        while let Some(output) = peer.node.poll_output() {
-            peer.note(self.now, output);
-        }
+        peer.take_outputs(self.now);
         peer.node.check_invariants_cheaply();
         let deadline = peer.node.poll_timeout().map(|at| at - ahead);
         if let Some(old) = std::mem::replace(&mut peer.deadline, deadline) {
@@ -339,7 +346,10 @@ impl Net {
             recording.push((from, to, bytes.to_vec()));
         }
         let Some(to) = index_of(to).filter(|&index| index < self.peers.len()) else { return };
+        let chosen = self.lose_after == Some(0);
+        self.lose_after = self.lose_after.and_then(|left| left.checked_sub(1));
         let lost = self.rng.below(100) < self.links.loss_percent
+            || chosen
             || self.cut.contains(&(from, to))
             || bytes.len() > self.links.mtu;
         if lost {
@@ -438,6 +448,14 @@ impl Peer {
         }
     }
 
+    fn take_outputs(&mut self, now: Instant) {
+        while !self.slow
+            && let Some(output) = self.node.poll_output()
+        {
+            self.note(now, output);
+        }
+    }
+
     fn note(&mut self, now: Instant, output: Output) {
         match output {
             Output::Apply(arrival) => {
@@ -473,6 +491,11 @@ impl Node {
         if self.packets_sealed.is_multiple_of(every) {
             self.check_invariants();
         }
+    }
+
+    /// What waits to be applied.
+    pub(super) fn waiting_outputs(&self) -> usize {
+        self.outputs.len()
     }
 
     /// What a day without traffic does to the log: of what it dropped before, nothing is known.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::net::{Net, addr, config};
 use super::{SECOND, origin, publish};
+use crate::error::DropReason;
 use crate::event::FlushReason;
-use crate::limits::FLUSH_SPREAD;
+use crate::limits::{ENTRY_PATIENCE, FLUSH_SPREAD, OUTPUTS_MAX};
 use crate::shards::ShardSet;
 
 /// Three peers with small logs; peer 0 publishes more than they hold while peer 2 is cut off.
@@ -67,4 +68,128 @@ fn a_flush_of_everything_is_spread_and_counts_as_missing_until_its_end() {
     assert!(took > FLUSH_SPREAD / 4 && took <= 2 * FLUSH_SPREAD, "{took:?}");
     net.run_while("converged", 40 * SECOND, Net::converged);
     assert!(matches!(net.peer(2).flushes[0], FlushReason::Gone(_)));
+}
+
+/// Publishes one record after a second of silence and loses the `nth` packet after that, to
+/// whomever it goes. Returns how long it took until all have the record.
+fn lose_one(net: &mut Net, round: u64, nth: u64) -> Duration {
+    net.run_for(SECOND);
+    let began = net.now;
+    net.lose_after = Some(nth);
+    assert!(net.publish(0, round, None));
+    let writer = origin(net, 0);
+    let all = |net: &Net| {
+        let others = || net.live().filter(|&at| at != 0);
+        others().all(|at| net.peer(at).has_all(writer, round))
+    };
+    while !all(net) {
+        assert!(net.now < began + 5 * SECOND, "never, without packet {nth}");
+        net.run_for(Duration::from_micros(200));
+    }
+    net.lose_after = None;
+    net.now.saturating_since(began)
+}
+
+#[test]
+fn any_one_lost_packet_before_silence_is_repaired_within_two_round_trips_and_25_ms() {
+    let delays = [Duration::from_micros(100), Duration::from_millis(5), Duration::from_millis(40)];
+    for multicast in [false, true] {
+        for delay in delays {
+            let mut net = Net::new(50);
+            net.links.delay = delay;
+            net.multicast_works = multicast;
+            for index in 0..5 {
+                let mut config = config(index, 1);
+                config.multicast = multicast;
+                net.start(index, config, &[addr(0)]);
+            }
+            net.run_while("members agree", 20 * SECOND, Net::all_agree_on_members);
+            net.run_for(20 * SECOND);
+            let round_trip = 2 * (net.links.delay + net.links.jitter);
+            for nth in 0..16 {
+                let took = lose_one(&mut net, nth + 1, nth);
+                let bound = 2 * round_trip + Duration::from_millis(25);
+                assert!(took <= bound, "{took:?} without packet {nth}, at {delay:?} one way");
+            }
+            assert!(net.peer(0).node.stats().pulls_answered > 0, "something was lost");
+        }
+    }
+}
+
+#[test]
+fn one_lost_packet_to_a_group_of_twenty_is_not_repeated_twenty_times() {
+    let mut net = Net::new(51);
+    net.multicast_works = true;
+    for index in 0..20 {
+        let mut config = config(index, 1);
+        config.multicast = true;
+        net.start(index, config, &[addr(0)]);
+    }
+    net.run_while("members agree", 20 * SECOND, Net::all_agree_on_members);
+    net.run_for(20 * SECOND);
+    let before = net.peer(0).node.stats().batches_repaired;
+    net.links.loss_percent = 100;
+    net.publish(0, 1, None);
+    net.run_for(Duration::from_micros(10));
+    net.links.loss_percent = 0;
+    let all = |net: &Net| (1..20).all(|at| net.peer(at).has_all(origin(net, 0), 1));
+    net.run_while("all have it", SECOND, all);
+    let repaired = net.peer(0).node.stats().batches_repaired - before;
+    assert!(repaired < 10, "{repaired} packets for 19 peers");
+}
+
+#[test]
+fn a_joiner_publishes_when_all_it_found_know_its_stream() {
+    let mut net = super::joined(52, 5);
+    net.start(5, config(5, 1), &[addr(0)]);
+    let joiner = origin(&net, 5);
+    let knows =
+        |net: &Net, at: usize| net.peer(at).node.streams().any(|stream| stream.origin == joiner);
+    let began = net.now;
+    while net.peer(5).node.live_members() == 0 || !net.peer(5).node.has_room() {
+        assert!(net.now < began + 10 * SECOND, "held back for ever");
+        net.run_for(Duration::from_micros(50));
+    }
+    let found: Vec<_> = net.peer(5).node.members().map(|(identity, _)| identity.addr).collect();
+    assert!(found.len() > 2);
+    for at in (0..5).filter(|&at| found.contains(&addr(at))) {
+        assert!(knows(&net, at), "{at} was found and does not know the joiner");
+    }
+    assert!(net.now < began + 5 * SECOND);
+}
+
+#[test]
+fn a_joiner_waits_for_a_silent_member_only_so_long() {
+    let mut net = super::joined(53, 4);
+    net.cut(&[3], &[0, 1, 2, 4], true);
+    net.start(4, config(4, 1), &[addr(0)]);
+    net.run_while("found", 5 * SECOND, |net| net.peer(4).node.live_members() > 0);
+    let found = net.now;
+    assert!(!net.peer(4).node.has_room(), "peer 3 can't confirm");
+    net.run_while("patience ends", 3 * SECOND, |net| net.peer(4).node.has_room());
+    assert!(net.now.saturating_since(found) <= ENTRY_PATIENCE + Duration::from_millis(10));
+}
+
+#[test]
+fn what_a_slow_driver_has_no_room_for_is_pulled_later() {
+    let mut net = super::joined(54, 3);
+    net.slow(2, true);
+    publish(&mut net, 0, 40_000);
+    let flood = |net: &mut Net| {
+        for round in 0..2 * OUTPUTS_MAX as u64 {
+            net.publish(0, round, None);
+            net.run_for(Duration::from_micros(20));
+        }
+    };
+    flood(&mut net);
+    let issued = net.peer(0).node.stats().records_issued;
+    assert!(net.peer(2).node.waiting_outputs() <= OUTPUTS_MAX + 16);
+    let backlog = net.peer(2).node.stats().drops[DropReason::Backlog as usize];
+    assert!(backlog > 0, "it was full");
+    net.run_while("the others go on", 5 * SECOND, |net| {
+        net.peer(1).has_all(origin(net, 0), issued)
+    });
+    net.slow(2, false);
+    net.run_while("caught up", 10 * SECOND, |net| net.peer(2).has_all(origin(net, 0), issued));
+    assert_eq!(super::flushes(&net), 0);
 }

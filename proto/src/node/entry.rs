@@ -1,0 +1,73 @@
+//! Entering the mesh: a joiner's first record waits until the members it found know its stream.
+//!
+//! What a member knows of a stream decides how fresh it may claim to be. A record that is issued
+//! before anyone knows that its stream exists would be missed by nobody until a head of it arrives.
+//! So publishers are held back, for [`ENTRY_PATIENCE`] at most, from the moment a member is found
+//! until every live one has confirmed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::Node;
+use crate::id::PeerId;
+use crate::limits::ENTRY_PATIENCE;
+use crate::time::{Instant, Now};
+
+/// How often who has not confirmed is asked again: members may hear of the joiner after it.
+const ENTRY_RETRY: Duration = Duration::from_millis(100);
+
+/// Who has to confirm, and until when that is waited for.
+#[derive(Debug)]
+pub(super) struct Entry {
+    until: Instant,
+    retry_at: Instant,
+    /// `None` until the heads of a member have come.
+    waiting: Option<BTreeSet<PeerId>>,
+}
+
+impl Node {
+    /// A first member was found.
+    pub(super) fn begin_entry(&mut self, now: Now) {
+        if self.streams.own_head().head.0 == 0 && !self.spread.is_gathering() {
+            let until = now.at + ENTRY_PATIENCE;
+            self.entry = Some(Entry { until, retry_at: until, waiting: None });
+        }
+    }
+
+    /// The view is complete, or the stream is another one: every live member has to confirm it.
+    pub(super) fn introduce(&mut self, now: Now) {
+        let live = self.spread.members().iter().copied().collect();
+        if let Some(entry) = &mut self.entry {
+            entry.waiting = Some(live);
+            entry.retry_at = now.at;
+        }
+    }
+
+    /// A member confirms that it knows the own stream.
+    pub(super) fn introduced(&mut self, to: PeerId) {
+        if let Some(waiting) = self.entry.as_mut().and_then(|entry| entry.waiting.as_mut()) {
+            waiting.remove(&to);
+        }
+    }
+
+    /// Asks those again who have not confirmed, and ends the entry when nobody is left.
+    pub(super) fn drive_entry(&mut self, now: Now) {
+        let Some(entry) = &mut self.entry else { return };
+        if let Some(waiting) = &mut entry.waiting {
+            waiting.retain(|&peer| self.spread.addr_of(peer).is_some());
+            if now.at >= entry.retry_at {
+                entry.retry_at = now.at + ENTRY_RETRY;
+                for addr in waiting.iter().filter_map(|&peer| self.spread.addr_of(peer)) {
+                    self.control.beacon(addr, self.streams.own_head());
+                }
+            }
+        }
+        if now.at >= entry.until || entry.waiting.as_ref().is_some_and(BTreeSet::is_empty) {
+            self.entry = None;
+        }
+    }
+
+    pub(super) fn entry_timeout(&self) -> Option<Instant> {
+        self.entry.as_ref().map(|entry| entry.until.min(entry.retry_at))
+    }
+}
