@@ -9,7 +9,7 @@ use super::client::{Client, ClientArgs, TimeoutArgs};
 use super::exit::{EXIT_CODES_HELP, Failure};
 use super::output::printable;
 use super::table::{Align, Table};
-use crate::http::types::StatusDocument;
+use crate::http::types::{StatusDocument, Stream};
 
 /// A horizon older than this says whom it waits for: in a healthy mesh it is younger.
 const HORIZON_LATE_MS: u64 = 5_000;
@@ -19,6 +19,8 @@ const HORIZON_LATE_MS: u64 = 5_000;
 #[command(after_long_help = format!(
     "Columns of the streams: APPLIED up to this number without a hole; HEAD newest number known;
 MISSING known but not applied yet; FLOOR oldest number that can still be supplied from here.
+A stream is sealed when its peer is gone and all of it is applied; when all peers have it, it is
+forgotten.
 
 Examples:
   weft status
@@ -79,6 +81,7 @@ fn write_screen(out: &mut String, status: &StatusDocument) -> std::fmt::Result {
         socket.kernel_drops
     );
     line("socket", buffers)?;
+    line("flushes", flushes(status))?;
     for warning in &status.warnings {
         line("warning", warning.clone())?;
     }
@@ -131,7 +134,7 @@ fn streams(status: &StatusDocument) -> Table<8> {
         table.row([
             stream.peer.clone(),
             stream.boot.to_string(),
-            if stream.alive { "alive" } else { "gone" }.to_owned(),
+            state_of(stream),
             stream.applied.to_string(),
             stream.head.to_string(),
             stream.missing.to_string(),
@@ -140,6 +143,20 @@ fn streams(status: &StatusDocument) -> Table<8> {
         ]);
     }
     table
+}
+
+fn state_of(stream: &Stream) -> String {
+    // An older agent says only whether it is alive.
+    let known = matches!(stream.state.as_str(), "down" | "left" | "restarted");
+    let state = if known { stream.state.as_str() } else { "gone" };
+    let state = if stream.alive { "alive" } else { state };
+    if stream.sealed { format!("{state}, sealed") } else { state.to_owned() }
+}
+
+fn flushes(status: &StatusDocument) -> String {
+    let happened = status.flushes.iter().filter(|(_, times)| **times > 0);
+    let parts: Vec<String> = happened.map(|(why, times)| format!("{times} {why}")).collect();
+    if parts.is_empty() { "none".to_owned() } else { parts.join(", ") }
 }
 
 #[cfg(test)]
@@ -152,8 +169,10 @@ mod tests {
             "region":"eu","zone":"","insecure":false,"multicast":"off","uptime_ms":61234,"ready":false,
             "gates":[{"name":"joined","open":true},{"name":"caught-up","open":false,"reason":"5 records missing"}],
             "head":10,"members_alive":2,"queue":{"records":0,"capacity":65536},
-            "streams":[{"peer":"b","boot":7,"applied":95,"head":100,"missing":5,"floor":1,"log_bytes":4096,"alive":true}],
             "horizon":{"age_ms":6042,"policy":"strict","among_reachable":false,"held_back_by":"c"},
+            "streams":[{"peer":"b","boot":7,"applied":95,"head":100,"missing":5,"floor":1,"log_bytes":4096,"alive":true},
+                       {"peer":"c","boot":3,"applied":9,"head":9,"missing":0,"floor":1,"log_bytes":0,"alive":false,"state":"left","sealed":true}],
+            "flushes":{"away":0,"gone_shards":2,"joined":1},
             "socket":{"recv_buffer_asked_bytes":8,"recv_buffer_granted_bytes":4,"send_buffer_asked_bytes":2,
                       "send_buffer_granted_bytes":2,"kernel_drops":0},
             "warnings":["small receive buffer"]}"#;
@@ -173,10 +192,12 @@ horizon       6.042 s ago (strict, waits for c)
 published     10 records
 queue         0 of 65536 records
 socket        receive 4 of 8 bytes, send 2 of 2 bytes, 0 dropped by the kernel
+flushes       2 gone_shards, 1 joined
 warning       small receive buffer
 
-STREAM  BOOT  STATE  APPLIED  HEAD  MISSING  FLOOR  LOG BYTES
-b          7  alive       95   100        5      1       4096
+STREAM  BOOT  STATE         APPLIED  HEAD  MISSING  FLOOR  LOG BYTES
+b          7  alive              95   100        5      1       4096
+c          3  left, sealed        9     9        0      1          0
 "
         );
     }

@@ -98,6 +98,9 @@ pub(crate) struct StatusDocument {
     pub(crate) streams: Vec<Stream>,
     #[serde(default)]
     pub(crate) horizon: Horizon,
+    /// Flushes of caches, by reason.
+    #[serde(default)]
+    pub(crate) flushes: BTreeMap<String, u64>,
     pub(crate) socket: Socket,
     pub(crate) warnings: Vec<String>,
 }
@@ -120,6 +123,12 @@ pub(crate) struct Stream {
     pub(crate) floor: u64,
     pub(crate) log_bytes: u64,
     pub(crate) alive: bool,
+    /// What became of the origin: `open`, `down`, `left` or `restarted`.
+    #[serde(default)]
+    pub(crate) state: String,
+    /// Whether all of it is applied and nothing more is expected.
+    #[serde(default)]
+    pub(crate) sealed: bool,
 }
 
 /// How fresh the caches of the process provably are.
@@ -170,7 +179,10 @@ impl StatusDocument {
             floor: stream.floor,
             log_bytes: stream.log_bytes,
             alive: stream.alive,
+            state: stream.state.to_owned(),
+            sealed: stream.sealed,
         });
+        let flushes = status.flushes.into_iter().map(|(why, n)| (why.to_owned(), n));
         let socket = status.socket;
         Self {
             schema: SCHEMA,
@@ -193,6 +205,7 @@ impl StatusDocument {
             queue: Queue { records: status.queue_len, capacity: status.queue_capacity },
             streams: streams.collect(),
             horizon: status.horizon.into(),
+            flushes: flushes.collect(),
             socket: Socket {
                 recv_buffer_asked_bytes: socket.recv_buffer_asked,
                 recv_buffer_granted_bytes: socket.recv_buffer_granted,

@@ -3,6 +3,7 @@
 use weft_proto::error::DropReason;
 use weft_proto::event::FlushReason;
 use weft_proto::member::{Identity, MemberState as State};
+use weft_proto::stream::Life;
 use weft_proto::time::Now;
 use weft_proto::wire::seal::Suite;
 
@@ -67,6 +68,13 @@ impl Looper {
                     missing: stream.missing,
                     floor: stream.floor.0,
                     log_bytes: stream.log_bytes as u64,
+                    state: match stream.life {
+                        Life::Open => "open",
+                        Life::Down => "down",
+                        Life::Closed => "left",
+                        Life::Superseded => "restarted",
+                    },
+                    sealed: stream.sealed,
                 }
             })
             .collect();
@@ -110,6 +118,7 @@ impl Looper {
             queue_capacity: self.shared().queue.capacity(),
             streams,
             horizon: self.horizon_status(),
+            flushes: self.flushes(),
             socket: SocketStatus {
                 recv_buffer_asked: buffers.recv_asked as u64,
                 recv_buffer_granted: buffers.recv_granted as u64,
@@ -120,6 +129,10 @@ impl Looper {
             },
             warnings,
         }
+    }
+
+    fn flushes(&self) -> Vec<(&'static str, u64)> {
+        FlushReason::LABELS.into_iter().zip(self.node.stats().flushes).collect()
     }
 
     fn metrics(&self) -> Metrics {
@@ -143,7 +156,7 @@ impl Looper {
             pulls_sent: stats.pulls_sent,
             pulls_answered: stats.pulls_answered,
             repairs_open: self.node.open_repairs() as u64,
-            flushes: FlushReason::LABELS.into_iter().zip(stats.flushes).collect(),
+            flushes: self.flushes(),
             streams_forgotten: stats.streams_forgotten,
             stamps_ahead: stats.stamps_ahead,
             drops: DropReason::ALL.iter().map(|r| (r.label(), stats.drops[*r as usize])).collect(),

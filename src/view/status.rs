@@ -84,6 +84,11 @@ pub struct StreamStatus {
     pub log_bytes: u64,
     /// Whether the origin is a live member in this lifetime.
     pub alive: bool,
+    /// What became of the origin: `open` while it is live or may be, `down`, `left`, or `restarted`
+    /// when a newer lifetime is known.
+    pub state: &'static str,
+    /// Whether all of it is applied and nothing more is expected.
+    pub sealed: bool,
 }
 
 /// What the operating system gave, and what it dropped.
@@ -146,6 +151,8 @@ pub struct Status {
     pub streams: Vec<StreamStatus>,
     /// How fresh the caches provably are.
     pub horizon: HorizonStatus,
+    /// How often caches were flushed, in full or in part, by reason.
+    pub flushes: Vec<(&'static str, u64)>,
     /// The socket.
     pub socket: SocketStatus,
     /// What an operator should look at.
@@ -173,6 +180,7 @@ impl Default for Status {
             queue_capacity: 0,
             streams: Vec::new(),
             horizon: HorizonStatus::default(),
+            flushes: Vec::new(),
             socket: SocketStatus::default(),
             warnings: Vec::new(),
         }

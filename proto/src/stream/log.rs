@@ -40,6 +40,8 @@ impl LogConfig {
     }
 }
 
+/// Batches that go for their age in one turn: a burst goes as it came, some milliseconds at a time.
+const EXPIRE_PER_TURN: usize = 512;
 /// Old summaries are looked for this often.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -112,7 +114,11 @@ impl Log {
 
     /// Lets go of what is too old. Cheap while nothing is.
     pub(super) fn expire(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|&(_, _, at)| at + self.config.age_max <= now) {
+        let oldest = |log: &Self| log.order.front().map(|&(_, _, at)| at);
+        for _ in 0..EXPIRE_PER_TURN {
+            if oldest(self).is_none_or(|at| now < at + self.config.age_max) {
+                break;
+            }
             self.evict(now);
         }
         if now >= self.swept_at + SWEEP_EVERY {
