@@ -117,6 +117,17 @@ fn any_one_lost_packet_before_silence_is_repaired_within_two_round_trips_and_25_
 }
 
 #[test]
+fn any_one_packet_lost_in_the_tree_is_made_up_for_as_quickly() {
+    let mut net = super::joined(55, 80);
+    net.run_for(10 * SECOND);
+    let round_trip = 2 * (net.links.delay + net.links.jitter);
+    for (round, nth) in [0, 20, 63, 64, 70, 100, 130].into_iter().enumerate() {
+        let took = lose_one(&mut net, round as u64 + 1, nth);
+        assert!(took <= 2 * round_trip + Duration::from_millis(25), "{took:?}, packet {nth}");
+    }
+}
+
+#[test]
 fn one_lost_packet_to_a_group_of_twenty_is_not_repeated_twenty_times() {
     let mut net = Net::new(51);
     net.multicast_works = true;
