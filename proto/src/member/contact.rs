@@ -32,13 +32,18 @@ const RIVALS_MAX: usize = 4;
 /// Seeds: from one second to a quarter of a minute; a mesh should form soon after its last peer.
 const SEED_FIRST: Duration = Duration::from_secs(1);
 const SEED_LAST: Duration = Duration::from_secs(15);
-/// The dead: up to half a minute, or longer if there are so many that asking would be a load.
-const DEAD_FIRST: Duration = Duration::from_secs(2);
+/// The dead: at first several times in a second, so that a split of a minute is over a second after
+/// the network is; then up to half a minute, or longer if there are so many that asking would be a
+/// load.
+const DEAD_FIRST: Duration = Duration::from_millis(600);
+const DEAD_EAGER: Duration = Duration::from_secs(120);
 const DEAD_LAST: Duration = Duration::from_secs(30);
+/// All members ask for the same dead: their pace falls with their number.
+const DEAD_PER_MEMBER: Duration = Duration::from_millis(10);
 /// At most ten asks a second to the dead.
 const DEAD_SPACING: Duration = Duration::from_millis(100);
 /// One remembered member back means that a split is healing: the rest is asked within this time.
-const HEALING_SPREAD: Duration = Duration::from_secs(1);
+const HEALING_SPREAD: Duration = Duration::from_millis(200);
 /// The first multicast asks, close together because a starting mesh is lonely, by time since on.
 const MULTICAST_FIRST: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(700)];
@@ -260,9 +265,15 @@ impl Contacts {
             }
             Key::Dead(_) => {
                 let dead = u32::try_from(self.dead_len()).unwrap_or(u32::MAX);
+                let members = u32::try_from(members).unwrap_or(u32::MAX);
+                let eager = now < contact.added + DEAD_EAGER;
+                let least = DEAD_SPACING
+                    .saturating_mul(dead)
+                    .max(DEAD_PER_MEMBER.saturating_mul(members));
+                contact.delay = contact.delay.max(least);
                 contact.next = now + jitter(rng, contact.delay);
-                contact.delay =
-                    grow(contact.delay, DEAD_LAST.max(DEAD_SPACING.saturating_mul(dead)));
+                let last = if eager { DEAD_FIRST } else { DEAD_LAST };
+                contact.delay = grow(contact.delay, last.max(least));
             }
         }
         contact.tries = contact.tries.saturating_add(1);

@@ -117,6 +117,22 @@ fn any_one_lost_packet_before_silence_is_repaired_within_two_round_trips_and_25_
 }
 
 #[test]
+fn a_split_of_a_minute_is_caught_up_with_a_second_after_it_ends() {
+    for seed in 60..64 {
+        let mut net = super::joined(seed, 5);
+        net.cut(&[0, 1], &[2, 3, 4], true);
+        for index in [0, 3] {
+            publish(&mut net, index, 50_000);
+        }
+        net.run_for(60 * SECOND);
+        net.cut(&[0, 1], &[2, 3, 4], false);
+        net.run_while("caught up", SECOND, Net::converged);
+        net.run_while("members agree", SECOND, Net::all_agree_on_members);
+        assert_eq!(super::flushes(&net), 0);
+    }
+}
+
+#[test]
 fn any_one_packet_lost_in_the_tree_is_made_up_for_as_quickly() {
     let mut net = super::joined(55, 80);
     net.run_for(10 * SECOND);
