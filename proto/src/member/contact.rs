@@ -267,9 +267,8 @@ impl Contacts {
                 let dead = u32::try_from(self.dead_len()).unwrap_or(u32::MAX);
                 let members = u32::try_from(members).unwrap_or(u32::MAX);
                 let eager = now < contact.added + DEAD_EAGER;
-                let least = DEAD_SPACING
-                    .saturating_mul(dead)
-                    .max(DEAD_PER_MEMBER.saturating_mul(members));
+                let least =
+                    DEAD_SPACING.saturating_mul(dead).max(DEAD_PER_MEMBER.saturating_mul(members));
                 contact.delay = contact.delay.max(least);
                 contact.next = now + jitter(rng, contact.delay);
                 let last = if eager { DEAD_FIRST } else { DEAD_LAST };

@@ -3,14 +3,16 @@
 //! What a member knows of a stream decides how fresh it may claim to be. A record that is issued
 //! before anyone knows that its stream exists would be missed by nobody until a head of it arrives.
 //! So publishers are held back, for [`ENTRY_PATIENCE`] at most, from the moment a member is found
-//! until every live one has confirmed.
+//! until every live one has confirmed. In a mesh of more than [`DIRECT_RECEIVERS_MAX`] so many of
+//! them are asked, drawn at random: when a thousand peers start together, a million introductions
+//! would be a storm. The others find the stream as they find any news.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Node;
 use crate::id::PeerId;
-use crate::limits::ENTRY_PATIENCE;
+use crate::limits::{DIRECT_RECEIVERS_MAX, ENTRY_PATIENCE};
 use crate::time::{Instant, Now};
 
 /// How often who has not confirmed is asked again: members may hear of the joiner after it.
@@ -34,9 +36,13 @@ impl Node {
         }
     }
 
-    /// The view is complete, or the stream is another one: every live member has to confirm it.
+    /// The view is complete, or the stream is another one: the live members have to confirm it.
     pub(super) fn introduce(&mut self, now: Now) {
-        let live = self.spread.members().iter().copied().collect();
+        let mut live = self.spread.members().to_vec();
+        while live.len() > DIRECT_RECEIVERS_MAX {
+            live.swap_remove(self.rng.below(live.len()));
+        }
+        let live = live.into_iter().collect();
         if let Some(entry) = &mut self.entry {
             entry.waiting = Some(live);
             entry.retry_at = now.at;

@@ -507,7 +507,7 @@ impl Node {
             }
         }
         let since = now.at - Duration::from_secs(1);
-        let busy = self.streams.moved_since(since, 1).next().is_some();
+        let busy = self.streams.any_moved_since(since);
         let due =
             self.digests.due(now.at, busy, self.streams.fingerprint(), live, |n| rng.below(n));
         if let Some((peer, digest)) = due

@@ -110,6 +110,8 @@ pub struct Streams {
     buckets: [u64; DIGEST_BUCKETS],
     joined: bool,
     adopted: bool,
+    /// When any head last rose.
+    moved_at: Instant,
     /// The last numbers of streams that were forgotten, and when.
     forgotten: BTreeMap<Origin, (u64, Instant)>,
     lost: Vec<StreamRange>,
@@ -147,6 +149,7 @@ impl Streams {
             buckets: [0; DIGEST_BUCKETS],
             joined: false,
             adopted: false,
+            moved_at: Instant::ZERO,
             forgotten: BTreeMap::new(),
             lost: Vec::new(),
         }
@@ -185,6 +188,7 @@ impl Streams {
                 print_of(origin, stream.head) ^ print_of(origin, head);
             stream.head = head;
             stream.moved_at = now;
+            self.moved_at = now;
         }
     }
 
@@ -423,10 +427,19 @@ impl Streams {
             .map(|(&origin, stream)| self.head_of(origin, stream))
     }
 
+    /// Whether any head rose since `since`.
+    #[must_use]
+    pub fn any_moved_since(&self, since: Instant) -> bool {
+        self.moved_at >= since
+    }
+
     /// Heads that rose since `since`, at most `most`.
     pub fn moved_since(&self, since: Instant, most: usize) -> impl Iterator<Item = Head> {
-        self.streams
-            .iter()
+        // A quiet mesh of many streams is not searched for each packet.
+        let streams = (self.moved_at >= since).then_some(&self.streams);
+        streams
+            .into_iter()
+            .flatten()
             .filter(move |(_, stream)| stream.head > 0 && stream.moved_at >= since)
             .take(most)
             .map(|(&origin, stream)| self.head_of(origin, stream))
