@@ -75,7 +75,7 @@ const ROOT: &[Module] = &[
     Module { name: "view", sees: Sees::Only(&["cache"]), closed: &[] },
     Module { name: "config", sees: Sees::Only(&["mesh", "telemetry"]), closed: &[NO_TOKIO] },
     Module { name: "telemetry", sees: Sees::Only(&["mesh", "view"]), closed: &[] },
-    Module { name: "coherence", sees: Sees::Only(&["cache", "telemetry"]), closed: &[] },
+    Module { name: "coherence", sees: Sees::Only(&["cache", "sync", "telemetry"]), closed: &[] },
     Module {
         name: "run",
         sees: Sees::Only(&["cache", "coherence", "directory", "net", "telemetry", "view"]),

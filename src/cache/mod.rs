@@ -12,7 +12,7 @@
 //! | `shard`, `ghost` | the writing side: what goes where, and what makes room |
 //! | `sweep`, `clock` | housekeeping; time |
 //! | `entry`, `meta` | an entry as a reader sees it; what is known of a value besides the value |
-//! | `stripes` | counts of hits and misses |
+//! | `stripes`, `stats` | counts of hits and misses; everything that is counted |
 //! | `raw` | entries in shared memory; the only unsafe code |
 
 mod clock;
@@ -27,6 +27,7 @@ mod meta;
 )]
 mod raw;
 mod shard;
+mod stats;
 mod store;
 mod stripes;
 mod sweep;
@@ -37,42 +38,8 @@ pub(crate) use fence::FillToken;
 pub use horizon::BootTime;
 pub(crate) use horizon::Horizon;
 pub(crate) use meta::{Keep, TAGS_MAX, Version};
-pub(crate) use store::{NotStored, Settings, Store};
-
-/// Entries of one namespace, unless configured.
-pub(crate) const CAPACITY_DEFAULT: usize = 1_000_000;
-/// The most entries that can be configured for one namespace: buckets of a shard are numbered in 24
-/// bits.
-pub(crate) const CAPACITY_MAX: usize = 1 << 31;
-
-/// What a cache holds, and what it has done since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct CacheStats {
-    /// Entries held now.
-    pub entries: u64,
-    /// The most entries it will hold.
-    pub capacity: u64,
-    /// Lookups that found a value.
-    pub hits: u64,
-    /// Lookups that found none.
-    pub misses: u64,
-    /// Values stored by a write.
-    pub inserts: u64,
-    /// Values stored by a fill: a load, or a reservation.
-    pub fills: u64,
-    /// Fills not stored, because an invalidation came after they began.
-    pub fills_refused: u64,
-    /// Entries removed by invalidations, local ones and those of other peers.
-    pub invalidated: u64,
-    /// Entries removed to make room.
-    pub evictions: u64,
-    /// Entries removed because their time was up, or because everything like them was invalidated.
-    pub expired: u64,
-    /// What the entries weigh, if the namespace weighs them.
-    pub weight: u64,
-}
+pub use stats::CacheStats;
+pub(crate) use store::{CAPACITY_MAX, NotStored, Settings, Store};
 
 #[cfg(test)]
 mod tests;

@@ -20,23 +20,29 @@ use weft_proto::shards::ShardSet;
 use super::clock::{Clock, Tick, TimeSource};
 use super::entry::Entry;
 use super::fence::{self, Fence, FillToken};
+use super::horizon::Horizon;
 use super::meta::{Keep, TAGS_MAX, Version};
 use super::raw::{Bucket, Buckets, Fresh, GARBAGE_BATCH, Garbage, Header, NodeRef, SLOTS, Tag};
 use super::shard::{Desk, Shard, buckets_for};
+use super::stats::CacheStats;
 use super::stripes::Stripes;
 use super::sweep::Sweep;
-use super::{CAPACITY_DEFAULT, CAPACITY_MAX, CacheStats, Horizon};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Guard, INTERLEAVED, Mutex, MutexGuard, PoisonError, pin};
 
+/// Entries of one namespace, unless configured.
+const CAPACITY_DEFAULT: usize = 1_000_000;
+/// The most entries that can be configured for one namespace: buckets of a shard are numbered in 24
+/// bits.
+pub(crate) const CAPACITY_MAX: usize = 1 << 31;
 /// Shards of a large store: some times the threads that write at once, so that they seldom meet.
 const SHARDS_MAX: usize = if INTERLEAVED { 2 } else { 64 };
 /// From this size on a batch is sorted by shard: below it there is next to nothing to group.
-const SORTED_BATCH_MIN: usize = 64;
+const SORTED_BATCH_MIN: usize = if INTERLEAVED { 3 } else { 64 };
 /// Entries a shard has room for at least: hashes spread unevenly, and the smaller the parts, the
 /// more a store evicts before it is full (a few in a hundred at 1,000 entries a shard).
-const SHARD_ENTRIES_MIN: usize = 1_024;
+const SHARD_ENTRIES_MIN: usize = if INTERLEAVED { 2 } else { 1_024 };
 
 /// What an entry weighs.
 pub(crate) type Weigher<V> = Arc<dyn Fn(&[u8], &V) -> u32 + Send + Sync>;
@@ -535,7 +541,7 @@ impl<V: Send + Sync + 'static> Store<V> {
     }
 
     #[cfg(test)]
-    pub(super) fn check_invariants(&self) {
+    pub(crate) fn check_invariants(&self) {
         for number in 0..self.shards.len() {
             self.change_shard(number, |shard, desk| shard.check_invariants(desk));
         }

@@ -14,12 +14,13 @@
 //! bounded by the number of callers.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use weft_proto::id::KeyHash;
 
-use crate::cache::{FillToken, Store};
+use crate::cache::{FillToken, Keep, Store};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Parts of the table, so that misses of different keys seldom meet: each miss locks one for a
 /// moment, twice, and goes on to a load that takes far longer.
@@ -47,14 +48,14 @@ pub(super) struct Flights<V> {
 }
 
 /// A caller's place in a flight. Dropping it leaves the flight.
-pub(super) struct Seat<'a, V> {
+struct Seat<'a, V> {
     part: &'a Mutex<Part<V>>,
     key: Arc<[u8]>,
     flight: Arc<Flight<V>>,
 }
 
 /// What waiting came to.
-pub(super) enum Turn<'a, V> {
+enum Turn<'a, V> {
     /// Somebody's load has landed.
     Landed(V),
     /// The caller is to load; nobody else does while it holds this.
@@ -66,8 +67,40 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
         Self { parts: std::array::from_fn(|_| Mutex::default()) }
     }
 
+    /// The value of a key that was missed: loaded, unless somebody else does so meanwhile.
+    ///
+    /// # Errors
+    /// The loader's own.
+    pub(super) async fn load<L, E>(
+        &self,
+        store: &Store<V>,
+        hash: KeyHash,
+        key: &[u8],
+        loader: impl FnOnce() -> L,
+    ) -> Result<V, E>
+    where
+        L: Future<Output = Result<V, E>>,
+    {
+        let seat = self.join(store, hash, key);
+        let _turn = match seat.turn().await {
+            Turn::Landed(value) => return Ok(value),
+            Turn::Load(turn) => turn,
+        };
+        // A flight may have landed between the miss and joining.
+        if let Some(found) = store.peek(hash, key, |entry| entry.value().clone()) {
+            seat.land(found.clone());
+            return Ok(found);
+        }
+        let token = seat.begin(store);
+        let value = loader().await?;
+        // Whoever refuses it: the caller has its value.
+        let _ = store.fill(token, hash, key, value.clone(), Keep::default());
+        seat.land(value.clone());
+        Ok(value)
+    }
+
     /// Joins the key's flight, unless an invalidation has overtaken it; else begins one.
-    pub(super) fn join(&self, store: &Store<V>, hash: KeyHash, key: &[u8]) -> Seat<'_, V> {
+    fn join(&self, store: &Store<V>, hash: KeyHash, key: &[u8]) -> Seat<'_, V> {
         // Any even spread will do. Widening: the remainder is small.
         let part = &self.parts[(hash.0 % PARTS as u64) as usize];
         let key: Arc<[u8]> = key.into();
@@ -96,7 +129,7 @@ impl<V: Clone + Send + Sync + 'static> Flights<V> {
 
 impl<V: Clone + Send + Sync + 'static> Seat<'_, V> {
     /// Waits for a value, or for the caller's turn to load one.
-    pub(super) async fn turn(&self) -> Turn<'_, V> {
+    async fn turn(&self) -> Turn<'_, V> {
         match self.flight.turn.acquire().await {
             Ok(permit) => Turn::Load(permit),
             Err(_closed) => {
@@ -107,7 +140,7 @@ impl<V: Clone + Send + Sync + 'static> Seat<'_, V> {
     }
 
     /// The caller's load begins now; those who come from now on may join it.
-    pub(super) fn begin(&self, store: &Store<V>) -> FillToken {
+    fn begin(&self, store: &Store<V>) -> FillToken {
         let mut table = lock(self.part);
         let began = store.begin_fill();
         if let Some(boarding) = self.boarding(&mut table) {
@@ -117,7 +150,7 @@ impl<V: Clone + Send + Sync + 'static> Seat<'_, V> {
     }
 
     /// Gives everybody aboard the value. To be called by who has the turn.
-    pub(super) fn land(&self, value: V) {
+    fn land(&self, value: V) {
         let first = self.flight.landed.set(value).is_ok();
         debug_assert!(first, "only one caller has the turn, and nobody after landing");
         self.flight.turn.close();

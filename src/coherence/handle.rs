@@ -18,7 +18,7 @@ use weft_proto::id::{KeyHash, Namespace};
 use weft_proto::shards::ShardSet;
 
 use super::error::{LoadError, PublishError, check_key};
-use super::flight::{Flights, Turn};
+use super::flight::Flights;
 use super::keep::Keep;
 use super::publisher::{OnFull, Publisher};
 use super::registry::{Applies, Registry, Space};
@@ -207,22 +207,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         if let Some(found) = store.with(hash, key, |entry| entry.value().clone()) {
             return Ok(found);
         }
-        let seat = flights.join(store, hash, key);
-        let _turn = match seat.turn().await {
-            Turn::Landed(value) => return Ok(value),
-            Turn::Load(turn) => turn,
-        };
-        // A flight may have landed between the miss and joining.
-        if let Some(found) = store.peek(hash, key, |entry| entry.value().clone()) {
-            seat.land(found.clone());
-            return Ok(found);
-        }
-        let token = seat.begin(store);
-        let value = loader().await.map_err(LoadError::Loader)?;
-        // Whoever refuses it: the caller has its value.
-        let _ = store.fill(token, hash, key, value.clone(), Kept::default());
-        seat.land(value.clone());
-        Ok(value)
+        flights.load(store, hash, key, loader).await.map_err(LoadError::Loader)
     }
 
     /// Reserves the right to store a value for `key` that is read from its source after this call.
