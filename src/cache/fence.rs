@@ -42,7 +42,7 @@ const BUCKET_SHIFT: u32 = 32;
 /// Stamps of tags: half a megabyte, taken with the first tag.
 const TAG_BUCKETS: usize = if INTERLEAVED { 4 } else { 1 << 16 };
 /// Prefixes that are remembered. Whoever began to load before the oldest of them is refused.
-const PREFIXES_MAX: usize = 64;
+const PREFIXES_MAX: usize = if INTERLEAVED { 2 } else { 64 };
 
 /// A fill that may be stored: what the counter said when its load began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl Fence {
         prefixes.pushed += 1;
         let prefix = Prefix { mark: mark.0, place, bytes: prefix.into(), swept: false };
         prefixes.recent.push_back(prefix);
-        drop(prefixes);
+        // Under the lock: a sweep that knows of the prefix has to see what it covers as dead.
         self.latest.1.fetch_max(mark.0, Release);
         self.latest.0.fetch_max(mark.0, Release);
     }
@@ -181,7 +181,8 @@ impl Fence {
         Swept(self.prefixes.lock().unwrap_or_else(PoisonError::into_inner).pushed)
     }
 
-    /// The sweep has removed all that was dead when it began.
+    /// The sweep has removed all that was dead when it began, and whoever found it before is gone:
+    /// a reader that found an entry asks about its prefixes afterwards.
     pub(super) fn sweep_ended(&self, swept: Swept) {
         if self.latest.1.load(Relaxed) == 0 {
             return;
@@ -190,7 +191,7 @@ impl Fence {
         for prefix in prefixes.recent.iter_mut().filter(|prefix| prefix.place < swept.0) {
             prefix.swept = true;
         }
-        // Under the lock; one that is stamped meanwhile raises it after us.
+        // Under the lock, as it is raised.
         let pending = prefixes.recent.iter().filter(|prefix| !prefix.swept);
         let latest = pending.map(|prefix| prefix.mark).max().unwrap_or(0);
         self.latest.1.store(latest, Release);
@@ -206,9 +207,10 @@ impl Fence {
     #[cold]
     fn covered<V>(&self, node: NodeRef<'_, V>) -> bool {
         let born = node.born();
-        self.areas[shard_of(KeyHash(node.hash()))].load(Acquire) > born
-            || self.tagged_since(node.tags(), born)
+        self.tagged_since(node.tags(), born)
             || (self.latest.1.load(Acquire) > born && self.prefixed_since(node.key(), born))
+            // Last: a prefix that is no longer remembered has become a stamp here.
+            || self.areas[shard_of(KeyHash(node.hash()))].load(Acquire) > born
     }
 
     /// Whether an invalidation over `hash` has come since the load began. Decides a fill under the

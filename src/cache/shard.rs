@@ -151,19 +151,23 @@ impl<V: Send + Sync + 'static> Shard<V> {
         &mut self,
         desk: &Desk<'_, V>,
         first: usize,
-        node: Fresh<V>,
+        mut node: Fresh<V>,
         is_dead: impl Fn(NodeRef<'_, V>) -> bool,
     ) -> Result<(), Fresh<V>> {
         let new = node.as_ref();
-        let (hash, version) = (new.hash(), new.version());
+        let (hash, version, weight) = (new.hash(), new.version(), u64::from(new.weight()));
         let held = self.find(desk, first, hash, new.key());
-        self.weight += u64::from(new.weight());
+        self.weight += weight;
         let (place, settled) = match held {
             Some((place, old)) => {
-                // A fill has no version; the fence has decided on it.
-                if version > Version::NONE && old.version() > version && !is_dead(old) {
-                    self.weight -= u64::from(new.weight());
-                    return Err(node);
+                if old.version() > version && !is_dead(old) {
+                    if version > Version::NONE {
+                        self.weight -= weight;
+                        return Err(node);
+                    }
+                    // A fill; the fence has decided on it. What it was loaded from was that
+                    // version, or a later one, and writers that come late are to know.
+                    node.set_version(old.version());
                 }
                 self.weight -= u64::from(old.weight());
                 let bucket = &desk.buckets[place.bucket];
@@ -437,10 +441,8 @@ impl<V: Send + Sync + 'static> Shard<V> {
         for bucket in desk.buckets {
             for slot in 0..SLOTS {
                 let Some(node) = bucket.node(slot, desk.guard) else {
-                    assert!(
-                        !bucket.is_settled(slot) && bucket.mark(slot) == 0,
-                        "a free slot's flags"
-                    );
+                    // Its mark is nobody's: a reader may set it after the slot was freed.
+                    assert!(!bucket.is_settled(slot), "a free slot's flags");
                     continue;
                 };
                 live += 1;

@@ -4,11 +4,14 @@
 //! it wants to be called again. Nothing depends on it but memory, and the clock: what is dead is
 //! not returned whether it is swept or not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::{PERIOD, Tick};
 use super::fence::Swept;
 use super::store::Store;
+use crate::sync::atomic::AtomicBool;
+use crate::sync::atomic::Ordering::{Acquire, Release};
 use crate::sync::{MutexGuard, PoisonError, pin};
 
 /// Buckets that are swept under one lock: some hundred entries, some ten microseconds.
@@ -28,6 +31,8 @@ pub(super) struct Sweep {
     /// Somebody has made something dead.
     wanted: bool,
     under_way: Option<UnderWay>,
+    /// The last one that ended, until nobody reads what it removed, and the fence may know.
+    ended: Option<Ended>,
     /// When the last one ended, or none was needed.
     rested: Option<Tick>,
 }
@@ -37,6 +42,24 @@ struct UnderWay {
     began: Swept,
     shard: usize,
     bucket: usize,
+}
+
+struct Ended {
+    began: Swept,
+    unread: Arc<AtomicBool>,
+}
+
+impl Ended {
+    /// All that is to be removed is out of its slots.
+    fn now(began: Swept) -> Self {
+        let unread = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&unread);
+        let guard = pin();
+        // Release, with the Acquire of whoever asks.
+        guard.defer(move || told.store(true, Release));
+        guard.flush();
+        Self { began, unread }
+    }
 }
 
 impl<V: Send + Sync + 'static> Store<V> {
@@ -50,7 +73,19 @@ impl<V: Send + Sync + 'static> Store<V> {
             return Duration::ZERO;
         }
         self.free();
-        if mortal { PERIOD } else { FREE_EVERY }
+        let settled = self.settle_sweep();
+        if mortal || !settled { PERIOD } else { FREE_EVERY }
+    }
+
+    /// Tells the fence of a sweep that ended. Returns whether there is none left to tell of.
+    fn settle_sweep(&self) -> bool {
+        let mut sweep = self.sweep();
+        let Some(ended) = sweep.ended.take_if(|ended| ended.unread.load(Acquire)) else {
+            return sweep.ended.is_none();
+        };
+        drop(sweep);
+        self.fence.sweep_ended(ended.began);
+        true
     }
 
     /// Frees what was removed, as far as nobody reads it any more.
@@ -77,8 +112,10 @@ impl<V: Send + Sync + 'static> Store<V> {
         let Some(mut at) = self.sweep_due(mortal) else { return false };
         for _ in 0..STEPS_PER_CALL {
             if at.shard == self.shard_count() {
-                self.fence.sweep_ended(at.began);
+                let ended = Ended::now(at.began);
                 let mut sweep = self.sweep();
+                // In place of an earlier one: this one has seen more.
+                sweep.ended = Some(ended);
                 sweep.rested = Some(Tick::at(self.clock.nanos()));
                 return sweep.wanted;
             }

@@ -119,6 +119,12 @@ impl<V> Fresh<V> {
         NodeRef { node: self.node, guard: PhantomData }
     }
 
+    pub(in crate::cache) fn set_version(&mut self, version: Version) {
+        // SAFETY: the node is ours alone and was written when it was made.
+        let node = unsafe { self.node.as_mut() };
+        (node.hlc, node.origin) = (version.hlc.0, version.origin);
+    }
+
     /// Gives the node away, as a pointer that must come back by [`from_raw`](Self::from_raw).
     pub(super) fn into_raw(self) -> NonNull<Node<V>> {
         let node = self.node;
