@@ -152,17 +152,13 @@ impl<V: Send + Sync + 'static> Store<V> {
         key: &[u8],
         read: impl FnOnce(Entry<'_, V>) -> R,
     ) -> Option<R> {
+        self.stripes.look();
         let guard = pin();
-        match self.find(hash, key, &guard) {
-            Some(node) => {
-                self.stripes.hit();
-                Some(read(Entry::new(node)))
-            }
-            None => {
-                self.stripes.miss();
-                None
-            }
+        let found = self.find(hash, key, &guard);
+        if found.is_none() {
+            self.stripes.miss();
         }
+        found.map(|node| read(Entry::new(node)))
     }
 
     /// As [`with`](Self::with), but counts neither as a hit nor as a miss.

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize as Counter;
 use crossbeam_utils::CachePadded;
 
 use crate::sync::atomic::AtomicU64;
-use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Threads that count for themselves: more than most processes have that read a cache.
 const OWN: usize = 56;
@@ -19,69 +19,66 @@ const SHARED: usize = 8;
 static THREADS: Counter = Counter::new(0);
 
 thread_local! {
-    /// This thread's number, or `usize::MAX` before its first count.
-    static THREAD: Cell<usize> = const { Cell::new(usize::MAX) };
+    /// This thread's stripe, or `usize::MAX` before its first count.
+    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 #[derive(Default)]
 struct Stripe {
-    hits: AtomicU64,
+    lookups: AtomicU64,
     misses: AtomicU64,
 }
 
 /// Hits and misses of one cache.
-pub(super) struct Stripes(Box<[CachePadded<Stripe>]>);
+pub(super) struct Stripes(Box<[CachePadded<Stripe>; OWN + SHARED]>);
 
 impl Stripes {
     pub(super) fn new() -> Self {
-        Self((0..OWN + SHARED).map(|_| CachePadded::default()).collect())
+        Self(Box::new(std::array::from_fn(|_| CachePadded::default())))
     }
 
+    /// Somebody asks. Counted before the answer is known: what is written then is on its way while
+    /// the table is read.
     #[inline]
-    pub(super) fn hit(&self) {
-        let thread = number();
-        add(&self.stripe(thread).hits, thread < OWN);
+    pub(super) fn look(&self) {
+        let stripe = number();
+        add(&self.0[stripe].lookups, stripe);
     }
 
+    /// And there is nothing.
     pub(super) fn miss(&self) {
-        let thread = number();
-        add(&self.stripe(thread).misses, thread < OWN);
+        let stripe = number();
+        add(&self.0[stripe].misses, stripe);
     }
 
     pub(super) fn hits_and_misses(&self) -> (u64, u64) {
-        let add = |(hits, misses), stripe: &CachePadded<Stripe>| {
-            (hits + stripe.hits.load(Relaxed), misses + stripe.misses.load(Relaxed))
-        };
-        self.0.iter().fold((0, 0), add)
-    }
-
-    #[inline]
-    fn stripe(&self, thread: usize) -> &Stripe {
-        let shared = || OWN + thread % SHARED;
-        &self.0[if thread < OWN { thread } else { shared() }]
+        // Misses first, so that there are never more of them than look-ups.
+        let misses: u64 = self.0.iter().map(|stripe| stripe.misses.load(Acquire)).sum();
+        let lookups: u64 = self.0.iter().map(|stripe| stripe.lookups.load(Relaxed)).sum();
+        (lookups.saturating_sub(misses), misses)
     }
 }
 
 #[inline]
-fn add(count: &AtomicU64, own: bool) {
-    if own {
-        count.store(count.load(Relaxed) + 1, Relaxed);
+fn add(count: &AtomicU64, stripe: usize) {
+    if stripe < OWN {
+        count.store(count.load(Relaxed) + 1, Release);
     } else {
-        count.fetch_add(1, Relaxed);
+        count.fetch_add(1, Release);
     }
 }
 
+/// This thread's stripe.
 #[inline]
 fn number() -> usize {
-    THREAD.with(|own| match own.get() {
-        usize::MAX => first(own),
-        number => number,
-    })
+    let number = STRIPE.get();
+    if number < OWN + SHARED { number } else { first() }
 }
 
 #[cold]
-fn first(own: &Cell<usize>) -> usize {
-    let number = THREADS.fetch_add(1, Relaxed);
-    own.set(number);
+fn first() -> usize {
+    let thread = THREADS.fetch_add(1, Relaxed);
+    let number = if thread < OWN { thread } else { OWN + thread % SHARED };
+    STRIPE.set(number);
     number
 }
