@@ -177,11 +177,11 @@ impl<V: Send + Sync + 'static> Shard<V> {
             None => {
                 let place = self.free_place(desk, first);
                 self.live += 1;
-                let returns = self.returns(desk, hash);
-                desk.buckets[place.bucket].set_mark(place.slot, u32::from(returns));
-                desk.buckets[place.bucket].set_settled(place.slot, returns);
-                self.settled += usize::from(returns);
-                (place, returns)
+                let settles = self.has_room() || self.returns(desk, hash);
+                desk.buckets[place.bucket].set_mark(place.slot, 0);
+                desk.buckets[place.bucket].set_settled(place.slot, settles);
+                self.settled += usize::from(settles);
+                (place, settles)
             }
         };
         let bucket = &desk.buckets[place.bucket];
@@ -246,7 +246,10 @@ impl<V: Send + Sync + 'static> Shard<V> {
         {
             self.freeing = batch;
         }
-        Freed { _nodes: std::array::from_fn(|_| self.freeing.pop()) }
+        let freed = Freed { _nodes: std::array::from_fn(|_| self.freeing.pop()) };
+        // Their memory was last touched long ago; the next change will not wait for it.
+        self.freeing.iter().rev().take(FREED_PER_CHANGE).for_each(Fresh::prefetch);
+        freed
     }
 
     /// All nodes that can be freed; those that can't yet begin to wait.
@@ -314,6 +317,11 @@ impl<V: Send + Sync + 'static> Shard<V> {
                 self.settle(bucket, slot);
             }
         }
+    }
+
+    /// Whether there is more room than the newcomers' part: then nobody has to queue.
+    const fn has_room(&self) -> bool {
+        self.live + self.newcomers_max < self.capacity
     }
 
     /// Whether a new entry was evicted too early and is to be settled at once.
