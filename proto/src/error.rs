@@ -46,11 +46,15 @@ pub enum DropReason {
     Throttled,
     /// Too much waits to be applied here; the record is pulled later.
     Backlog,
+    /// A number that no stream of this age can have.
+    Implausible,
+    /// What a member in quarantine says of others.
+    Quarantined,
 }
 
 impl DropReason {
     /// Every reason, in counter order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Truncated,
         Self::NotWeft,
         Self::FutureVersion,
@@ -70,6 +74,8 @@ impl DropReason {
         Self::Unproven,
         Self::Throttled,
         Self::Backlog,
+        Self::Implausible,
+        Self::Quarantined,
     ];
 
     /// The reason as a metric label.
@@ -95,6 +101,8 @@ impl DropReason {
             Self::Unproven => "unproven",
             Self::Throttled => "throttled",
             Self::Backlog => "backlog",
+            Self::Implausible => "implausible",
+            Self::Quarantined => "quarantined",
         }
     }
 }

@@ -83,6 +83,13 @@ impl Looper {
         let buffers = self.ears.port.buffers();
         let mut warnings = self.warnings.clone();
         warnings.extend(self.seed_warnings.iter().cloned());
+        warnings.extend(self.node.quarantined(now).map(|peer| {
+            format!(
+                "quarantined: {} sends what no working peer sends (a clock far ahead, numbers that \
+                 cannot be, or broken sections) and is not believed about others",
+                name_of(peer)
+            )
+        }));
         let alive = members.iter().filter(|member| member.state.is_live()).count();
         Status {
             name: config.name.to_string(),

@@ -11,6 +11,8 @@
 
 #![expect(dead_code, reason = "a toolbox: each test binary uses a part of it")]
 
+pub(crate) mod tap;
+
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -4,7 +4,7 @@
 //! many addresses a flood invents, and nothing has to be evicted. Two addresses in one bucket are
 //! held to one rate together.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::time::Instant;
 
@@ -65,20 +65,30 @@ impl Buckets {
         Self { each, all, seed, slots, total: Bucket::default() }
     }
 
-    /// Whether `ip` may have `amount`. The address's own bucket is asked first, so that one
-    /// address can't empty the common one.
-    pub fn take(&mut self, now: Instant, ip: IpAddr, amount: u64) -> bool {
+    /// Whether `ip`, which may be anybody's, may have one. The address's own bucket is asked first,
+    /// so that one address can't empty the common one.
+    pub fn take(&mut self, now: Instant, ip: IpAddr) -> bool {
+        self.take_from(now, ip, 0)
+    }
+
+    /// Whether the process at `addr` may have one: for addresses that are proven, of which several
+    /// processes on one host have one each.
+    pub fn take_for(&mut self, now: Instant, addr: SocketAddr) -> bool {
+        self.take_from(now, addr.ip(), addr.port())
+    }
+
+    fn take_from(&mut self, now: Instant, ip: IpAddr, port: u16) -> bool {
         let number = match ip {
             IpAddr::V4(ip) => u128::from(ip.to_bits()),
             // A network of 64 bits is what one attacker has.
             IpAddr::V6(ip) => ip.to_bits() >> 64 | 1 << 96,
         };
-        let mut mixed = self.seed;
+        let mut mixed = self.seed ^ u64::from(port);
         for half in [(number >> 64) as u64, number as u64] {
             mixed = crate::rng::Rng::new(mixed ^ half).next();
         }
         let slot = &mut self.slots[(mixed % SLOTS as u64) as usize];
-        slot.take(now, self.each, amount) && self.total.take(now, self.all, amount)
+        slot.take(now, self.each, 1) && self.total.take(now, self.all, 1)
     }
 }
 
@@ -115,10 +125,10 @@ mod tests {
         let all = Rate { burst: 100, per_second: 5 };
         let mut buckets = Buckets::new(RATE, all, 7);
         let ip = |n: u8| IpAddr::from([10, 0, 0, n]);
-        assert_eq!((0..1_000).filter(|_| buckets.take(at(0), ip(1), 1)).count(), 10);
-        assert!(buckets.take(at(0), ip(2), 1));
-        let others = (0..=255).filter(|&n| buckets.take(at(0), ip(n), 1)).count();
-        let more = (0..=255).filter(|&n| buckets.take(at(0), ip(n), 1)).count();
+        assert_eq!((0..1_000).filter(|_| buckets.take(at(0), ip(1))).count(), 10);
+        assert!(buckets.take(at(0), ip(2)));
+        let others = (0..=255).filter(|&n| buckets.take(at(0), ip(n))).count();
+        let more = (0..=255).filter(|&n| buckets.take(at(0), ip(n))).count();
         assert!(others + more <= 89, "all together have 100");
     }
 }

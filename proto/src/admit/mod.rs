@@ -12,6 +12,7 @@
 //! keys all of this is off: packets have the plain check, which anybody can make.
 
 mod bucket;
+mod conduct;
 mod window;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::wire::seal::{self, BodyBuffer, Cipher, PLAIN_TAG_BYTES, Suite, TAG_BY
 use crate::wire::section::Cookie;
 
 pub use self::bucket::{Bucket, Buckets, Rate};
+pub use self::conduct::{Conduct, QUARANTINE};
 pub use self::window::{WINDOW, Window};
 
 /// Keys derived for strangers: a rack that restarts at once is served, and a flood costs less
@@ -298,7 +300,7 @@ impl Keyed {
         if let Some(cipher) = cached(self, id, suite) {
             return opened(cipher).map(|()| None);
         }
-        if !self.derivations.take(now, from, 1) {
+        if !self.derivations.take(now, from) {
             return Err(DropReason::Throttled);
         }
         let root = self.root(id).ok_or(DropReason::UnknownKey)?;

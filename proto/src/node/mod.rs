@@ -15,6 +15,7 @@
 //! streams, spreading and repair are machines of their own that don't know each other.
 
 mod admit;
+mod conduct;
 mod control;
 mod entry;
 mod flush;
@@ -28,7 +29,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::admit::Gate;
+use crate::admit::{Conduct, Gate};
 use crate::clock::hlc::HybridClock;
 use crate::clock::vector::VersionVector;
 use crate::error::DropReason;
@@ -48,6 +49,7 @@ use crate::wire::batch::{Batch, RecordKind};
 use crate::wire::seal::BodyBuffer;
 
 use self::admit::KeyBook;
+use self::conduct::Asks;
 use self::control::Control;
 use self::entry::Entry;
 use self::reassembly::Reassembly;
@@ -92,6 +94,8 @@ pub struct Node {
     clock: HybridClock,
     gate: Gate,
     key_book: KeyBook,
+    asks: Asks,
+    conduct: Conduct,
     control: Control,
     reassembly: Reassembly,
     outputs: VecDeque<Output>,
@@ -163,6 +167,8 @@ impl Node {
             clock: HybridClock::default(),
             gate,
             key_book: KeyBook::default(),
+            asks: Asks::new(&mut rng),
+            conduct: Conduct::default(),
             control: Control::default(),
             reassembly: Reassembly::default(),
             outputs: VecDeque::new(),

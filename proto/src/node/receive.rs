@@ -76,11 +76,23 @@ impl Node {
         let origin = packet::decode_prelude(&mut reader)?;
         let mut sender = Sender { origin, addr, via, bytes: datagram.len(), standing };
         let mut unheard = false;
-        while let Some(section) = section::next(&mut reader)? {
-            if self.passes(now, &mut sender, &header, &section)? {
-                self.route(now, sender, &section)?;
-            } else {
-                unheard |= !matches!(section.kind, Kind::Challenge | Kind::Response);
+        loop {
+            let read = section::next(&mut reader).and_then(|section| {
+                let Some(section) = section else { return Ok(false) };
+                if self.passes(now, &mut sender, &header, &section)? {
+                    self.route(now, sender, &section)?;
+                } else {
+                    unheard |= !matches!(section.kind, Kind::Challenge | Kind::Response);
+                }
+                Ok(true)
+            });
+            match read {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(reason) => {
+                    self.blame(now, &sender, reason);
+                    return Err(reason);
+                }
             }
         }
         if unheard && sender.standing != Standing::Proven {
@@ -123,6 +135,7 @@ impl Node {
             }
             Kind::Pull => {
                 let pull = Pull::take(section)?;
+                self.asks.pull(now.at, from.addr)?;
                 let own = self.streams.own();
                 if let Some(range) = pull.ranges.iter().find(|range| range.origin == own) {
                     self.spread.window.shrink(range.lo);
@@ -131,18 +144,18 @@ impl Node {
                 Ok(())
             }
             Kind::Pulled => {
-                self.on_pulled(now, from, &Pulled::take(section)?);
+                self.on_pulled(now, from, Pulled::take(section)?);
                 Ok(())
             }
             Kind::Summary => {
-                self.repair.told(from.origin.peer, Summary::take(section)?);
+                let summary = Summary::take(section)?;
+                if self.heeds(now, &from, summary.range.origin) {
+                    self.repair.told(from.origin.peer, summary);
+                }
                 Ok(())
             }
             Kind::Seals => self.on_seals(now, from, &Seals::take(section)?),
-            Kind::Digest => {
-                self.on_digest(now, from, &Digest::take(section)?);
-                Ok(())
-            }
+            Kind::Digest => self.on_digest(now, from, &Digest::take(section)?),
             Kind::Swim => {
                 let taken = self.membership.handle_packet(now.at, section.body);
                 taken.map_err(|_| DropReason::BadMember)
@@ -199,9 +212,10 @@ impl Node {
             self.stats.batches_duplicate += 1;
             return Ok(());
         }
+        let last = Seq(head.first.0 + u64::from(head.count) - 1);
+        self.believe(now, &from, head.origin, last)?;
         if self.outputs.len() >= OUTPUTS_MAX {
             // Known to exist, and missing: it is pulled when there is room.
-            let last = Seq(head.first.0 + u64::from(head.count) - 1);
             let head = Head { origin: head.origin, head: last, floor: Seq(1) };
             let peer = from.origin.peer;
             if self.streams.hear(head, peer, now.at)? {
@@ -215,7 +229,7 @@ impl Node {
         let batch = Batch { first, count, base, raw_len, lz4, wire: Arc::new(bytes) };
         let body = batch.open()?;
         if self.clock.observe(base, now.wall).is_err() {
-            self.stats.stamps_ahead += 1;
+            self.blame_clock(now, &from, origin);
         }
         if self.streams.receive(origin, batch.clone(), now.at)? == Receipt::Duplicate {
             return Ok(());
@@ -252,6 +266,15 @@ impl Node {
         for head in section::take_heads(section)? {
             if self.streams.forgotten(head.origin).is_some_and(|number| head.head <= number) {
                 forgotten.push(head.origin);
+                continue;
+            }
+            if !self.heeds(now, &from, head.origin) {
+                continue;
+            }
+            if let Err(reason) = self.believe(now, &from, head.origin, head.head) {
+                self.blame(now, &from, reason);
+                self.refuse(reason);
+                continue;
             }
             if self.streams.hear(head, peer, now.at)? {
                 self.repair.want(head.origin, Some(peer), now.at, self.rng.below(100));
@@ -268,6 +291,7 @@ impl Node {
             }
         }
         if section.flags & HEADS_WANTED != 0 {
+            self.asks.heads(now.at, from.addr)?;
             // From now on nobody who relies on us can overlook the joiner.
             self.horizon.learn(from.origin, now.at);
             let flags = if self.streams.joined() { 0 } else { HEADS_FROM_JOINER };
@@ -294,14 +318,16 @@ impl Node {
         }
     }
 
-    fn on_pulled(&mut self, now: Now, from: Sender, answer: &Pulled) {
+    fn on_pulled(&mut self, now: Now, from: Sender, mut answer: Pulled) {
+        answer.gone.retain(|range| self.heeds(now, &from, range.origin));
+        answer.absent.retain(|range| self.heeds(now, &from, range.origin));
         let live = self.spread.members();
         let rng = &mut self.rng;
         let peer = from.origin.peer;
-        self.repair.answered(peer, answer, &self.streams, live, now.at, |n| rng.below(n));
+        self.repair.answered(peer, &answer, &self.streams, live, now.at, |n| rng.below(n));
     }
 
-    fn on_digest(&mut self, now: Now, from: Sender, digest: &Digest) {
+    fn on_digest(&mut self, now: Now, from: Sender, digest: &Digest) -> Result<(), DropReason> {
         let ours = self.streams.fingerprint();
         if !digest.ask
             && let Some(trip) = self.digests.answered(from.origin.peer, digest.nonce, now.at)
@@ -310,12 +336,14 @@ impl Node {
         }
         let differs = |bucket: usize| ours[bucket] != digest.buckets[bucket];
         if (0..ours.len()).any(differs) {
+            self.asks.heads(now.at, from.addr)?;
             self.control.heads(from.addr, &self.streams, differs, 0);
         }
         if digest.ask {
             let answer = Digest { ask: false, nonce: digest.nonce, buckets: ours };
             self.control.digest(from.addr, &answer);
         }
+        Ok(())
     }
 
     fn on_hello(

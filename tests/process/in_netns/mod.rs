@@ -2,6 +2,7 @@
 
 mod freshness;
 mod readers;
+mod sealed;
 
 use std::time::{Duration, Instant};
 

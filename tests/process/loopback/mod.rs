@@ -3,6 +3,7 @@
 mod agent_life;
 mod bad_input;
 mod caches;
+mod keys;
 mod library;
 mod refusals;
 mod stale;

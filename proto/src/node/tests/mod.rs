@@ -1,6 +1,7 @@
 //! Whole meshes of nodes in virtual time.
 
 mod horizon;
+mod insane;
 mod net;
 mod repair;
 mod sealed;

@@ -1,0 +1,203 @@
+//! A process that has the key and says what no working peer says.
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::admit::{Gate, Standing};
+use crate::clock::hlc::Hlc;
+use crate::id::{Boot, KeyHash, Namespace, PeerId};
+use crate::key::{Key, Keyring};
+use crate::time::Instant;
+use crate::wire::batch::{Batch, BatchBuilder, RecordKind};
+use crate::wire::bytes::Reader;
+use crate::wire::packet::{self, HEADER_BYTES, Header, SenderId, VERSION};
+use crate::wire::seal::{BodyBuffer, Suite};
+use crate::wire::section::{self, BatchHead, Challenge, Head, Kind};
+
+/// Someone with the key who makes packets by hand.
+struct Insane {
+    gate: Gate,
+    sender: SenderId,
+    counter: u64,
+    addr: SocketAddr,
+    origin: Origin,
+}
+
+impl Insane {
+    /// Proves itself to `peer`.
+    fn meet(net: &mut Net, peer: usize, origin: Origin) -> Self {
+        let (sender, cluster) = ([0xee; 16], ClusterName::new("test").unwrap());
+        let gate = Gate::new(sender, &cluster, Suite::Aes256Gcm, net.keys.clone());
+        let addr = SocketAddr::from(([192, 0, 2, 7], 7946));
+        let mut insane = Self { gate, sender, counter: 0, addr, origin };
+        net.recording = Some(Vec::new());
+        insane.say(net, peer, |body| {
+            section::put(body, Kind::Directory, 0, 0, |out| out.resize(out.len() + 100, 0))
+        });
+        let challenge = net.recording.take().unwrap().into_iter().find(|(_, to, _)| *to == addr);
+        let cookie = insane.cookie(&challenge.expect("a stranger is challenged").2);
+        insane.say(net, peer, |body| section::put_response(&cookie, body));
+        insane
+    }
+
+    fn cookie(&mut self, packet: &[u8]) -> section::Cookie {
+        let cluster = ClusterName::new("test").unwrap().tag();
+        let (header, sealed) = Header::decode(packet, VERSION, cluster).unwrap();
+        let mut body = BodyBuffer::new();
+        let clear = &packet[..HEADER_BYTES];
+        let now = Instant::from_nanos(1);
+        let standing = self.gate.open(now, self.addr, &header, clear, sealed, &mut body);
+        assert_eq!(standing, Ok(Standing::Stranger));
+        let mut reader = Reader::new(&body);
+        packet::decode_prelude(&mut reader).unwrap();
+        let section = section::next(&mut reader).unwrap().unwrap();
+        let challenge = Challenge::take(&section).unwrap();
+        assert_eq!(challenge.sender, self.sender);
+        challenge.cookie
+    }
+
+    fn say(&mut self, net: &mut Net, to: usize, fill: impl FnOnce(&mut Vec<u8>)) {
+        let (suite, key_id) = self.gate.method();
+        let header = Header {
+            version: VERSION,
+            readable_by: VERSION,
+            suite,
+            key_id,
+            cluster: ClusterName::new("test").unwrap().tag(),
+            sender: self.sender,
+            counter: self.counter,
+        };
+        self.counter += 1;
+        let mut packet = Vec::new();
+        header.encode(&mut packet);
+        packet::encode_prelude(self.origin, &mut packet);
+        fill(&mut packet);
+        self.gate.seal(&header, &mut packet, HEADER_BYTES);
+        net.inject(to, self.addr, &packet);
+    }
+}
+
+/// Boots are calendar microseconds, as drivers choose them.
+fn calendar_mesh(seed: u64, n: usize) -> Net {
+    let mut net = Net::new(seed);
+    net.keys = Keyring::new([Key::from_bytes([1; 32])]).unwrap();
+    for index in 0..n {
+        let boot = net.now().wall.as_micros();
+        net.start(index, config(index, boot), &[addr(0)]);
+    }
+    net.run_while("members agree", 10 * SECOND, Net::all_agree_on_members);
+    net.run_while("all have joined", 5 * SECOND, |net| {
+        net.live().all(|index| net.peer(index).node.joined())
+    });
+    net
+}
+
+fn drops(net: &Net, index: usize, reason: DropReason) -> u64 {
+    net.peer(index).node.stats().drops[reason as usize]
+}
+
+fn quarantined(net: &Net, index: usize) -> Vec<PeerId> {
+    net.peer(index).node.quarantined(net.now()).collect()
+}
+
+fn head(origin: Origin, head: u64) -> Head {
+    Head { origin, head: Seq(head), floor: Seq(1) }
+}
+
+#[test]
+fn heads_that_cannot_be_true_move_nothing_and_end_in_quarantine() {
+    let mut net = calendar_mesh(41, 3);
+    publish(&mut net, 0, 100);
+    net.run_while("converged", SECOND, Net::converged);
+    let (own, other) = (origin(&net, 1), origin(&net, 0));
+    let mut insane = Insane::meet(&mut net, 2, own);
+    for _ in 0..100 {
+        let lies = [head(other, 1 << 62), head(own, u64::MAX - 1)];
+        insane.say(&mut net, 2, |body| section::put_heads(0, &lies, body));
+    }
+    assert_eq!(quarantined(&net, 2), [own.peer]);
+    assert!(drops(&net, 2, DropReason::Implausible) > 100);
+    // What could be true is not believed about others any more, but it is about itself.
+    let before = net.peer(2).node.open_repairs();
+    insane.say(&mut net, 2, |body| section::put_heads(0, &[head(other, 5_000)], body));
+    assert_eq!(net.peer(2).node.open_repairs(), before);
+    assert!(drops(&net, 2, DropReason::Quarantined) > 0);
+    publish(&mut net, 0, 100);
+    publish(&mut net, 1, 100);
+    net.run_while("converged", SECOND, Net::converged);
+    assert_eq!(flushes(&net), 0);
+    net.run_for(61 * SECOND);
+    assert!(quarantined(&net, 2).is_empty(), "it ends");
+}
+
+#[test]
+fn sections_that_contradict_themselves_end_in_quarantine_and_its_records_still_apply() {
+    let mut net = calendar_mesh(42, 3);
+    let own = origin(&net, 1);
+    let mut insane = Insane::meet(&mut net, 2, own);
+    for _ in 0..100 {
+        insane.say(&mut net, 2, |body| {
+            section::put(body, Kind::Pull, 0, 9, |out| out.extend_from_slice(&[0xff; 40]))
+        });
+    }
+    assert_eq!(quarantined(&net, 2), [own.peer]);
+    publish(&mut net, 1, 500);
+    net.run_while("converged", SECOND, Net::converged);
+    assert!(net.peer(2).has_all(own, 500));
+}
+
+#[test]
+fn streams_nobody_knows_are_taken_up_at_a_rate() {
+    let mut net = calendar_mesh(43, 2);
+    let own = origin(&net, 1);
+    let boot = Boot(net.now().wall.as_micros());
+    let mut insane = Insane::meet(&mut net, 0, own);
+    let before = net.peer(0).node.streams().count();
+    for n in 0..400_u64 {
+        let strangers: Vec<Head> =
+            (0..30).map(|m| head(Origin { peer: PeerId(n * 30 + m + 9), boot }, 3)).collect();
+        insane.say(&mut net, 0, |body| section::put_heads(0, &strangers, body));
+    }
+    let taken = net.peer(0).node.streams().count() - before;
+    assert!((1_000..1_200).contains(&taken), "{taken} of 12,000");
+    assert!(drops(&net, 0, DropReason::Throttled) > 10_000);
+}
+
+#[test]
+fn storms_of_pulls_and_joins_are_answered_at_a_rate() {
+    let mut net = calendar_mesh(44, 2);
+    publish(&mut net, 0, 50);
+    let own = origin(&net, 1);
+    let stream = origin(&net, 0);
+    let mut insane = Insane::meet(&mut net, 0, own);
+    let range = StreamRange { origin: stream, lo: Seq(1), hi: Seq(50) };
+    let answered = net.peer(0).node.stats().pulls_answered;
+    for nonce in 0..6_000 {
+        let pull = Pull { nonce, budget: 100, ranges: vec![range] };
+        insane.say(&mut net, 0, |body| pull.put(body));
+        insane.say(&mut net, 0, |body| section::put_heads(section::HEADS_WANTED, &[], body));
+    }
+    let answered = net.peer(0).node.stats().pulls_answered - answered;
+    assert!((4_096..4_300).contains(&answered), "{answered} of 6,000 within a moment");
+    assert!(drops(&net, 0, DropReason::Throttled) > 7_000);
+}
+
+#[test]
+fn a_clock_from_the_future_is_reported_and_its_records_apply() {
+    let mut net = calendar_mesh(45, 2);
+    let own = Origin { peer: PeerId(77), boot: Boot(net.now().wall.as_micros()) };
+    let mut insane = Insane::meet(&mut net, 0, own);
+    let users = Namespace::new("users").unwrap();
+    let ahead = Hlc((net.now().wall.as_micros() / 1_000 + 600_000) << 16);
+    for n in 1..=100 {
+        let mut records = BatchBuilder::default();
+        assert!(records.push(RecordKind::Key, &users, KeyHash(n), None, 1_000));
+        let Batch { first, count, base, raw_len, lz4, wire } = records.finish(Seq(n), ahead);
+        let interval = None;
+        let head = BatchHead { origin: own, first, count, base, raw_len, lz4, interval };
+        insane.say(&mut net, 0, |body| head.put_batch(own, &wire, body));
+    }
+    assert_eq!(net.peer(0).node.stats().stamps_ahead, 100);
+    assert_eq!(quarantined(&net, 0), [own.peer]);
+    assert!(net.peer(0).has_all(own, 100), "an invalidation may always apply");
+}
