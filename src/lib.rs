@@ -22,6 +22,9 @@ pub mod cli;
 #[cfg(feature = "cli")]
 mod config;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod hostile;
+#[cfg(feature = "cli")]
 mod http;
 #[doc(hidden)]
 pub mod journal;

@@ -42,6 +42,8 @@ const PROTO: &[Module] = &[
     core("federation", 5, false),
     core("event", 6, true),
     core("node", 6, true),
+    // Sees everything, as a stranger does; nothing sees it.
+    core("hostile", 7, false),
 ];
 
 const fn core(name: &'static str, level: u8, siblings: bool) -> Module {
@@ -93,6 +95,7 @@ const ROOT: &[Module] = &[
         sees: Sees::Only(&["config", "http", "journal", "mesh", "telemetry", PUBLIC]),
         closed: &[],
     },
+    Module { name: "hostile", sees: Sees::Only(&["config", "directory", "http"]), closed: &[] },
     // Drives the real core and cache, and nothing that waits.
     Module { name: "sim", sees: Sees::Only(&["cache", "coherence"]), closed: &[NO_TOKIO] },
 ];

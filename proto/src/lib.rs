@@ -10,6 +10,8 @@ pub mod clock;
 pub mod error;
 pub mod event;
 pub mod horizon;
+#[doc(hidden)]
+pub mod hostile;
 pub mod id;
 pub mod key;
 pub mod limits;

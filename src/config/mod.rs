@@ -32,6 +32,17 @@ pub(crate) use self::print::print;
 pub(crate) use self::secret::{Secret, parse_keys, read_keys, read_secret};
 pub(crate) use self::setting::Setting;
 
+/// Any bytes as a configuration file, and as a file of keys: valid, or refused in words.
+pub(crate) fn check_text(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let layer = file::parse("weft.toml", &text);
+    let refused = layer.and_then(|layer| AgentConfig::resolve(&[&layer])).err();
+    let said = refused.map_or_else(String::new, |error| error.to_string());
+    assert!(!said.contains('\n'), "one line: {said}");
+    // What is wrong with keys is said without them.
+    let _ = parse_keys(&text);
+}
+
 /// Reads the file (when there is one), lays environment and flags over it and checks the result.
 ///
 /// # Errors

@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use chitchat::{ChitchatMessage, Deserializable as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -84,6 +85,25 @@ const RESTART_WAIT_MAX: Duration = Duration::from_secs(300);
 impl Default for Tuning {
     fn default() -> Self {
         Self { gossip_interval: GOSSIP_INTERVAL, restart_wait: Duration::from_secs(1) }
+    }
+}
+
+/// Takes any bytes as sections of members, one after another, as far as chitchat's own decoder.
+pub(crate) fn any_sections() -> impl FnMut(&[u8]) {
+    let mut whole = chunk::Reassembler::default();
+    let mut port = 0;
+    move |bytes| {
+        port = (port + 1) % 100;
+        let from = SocketAddr::from(([10, 0, 0, 1], port));
+        if bytes.len() > SECTION_BYTES_MAX {
+            return;
+        }
+        if let chunk::Joined::Message(message) = whole.push(from, bytes)
+            && guard::admits(&message)
+        {
+            // A message or an error; what it says is for the task that is watched.
+            let _ = ChitchatMessage::deserialize(&mut &message[..]);
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod forget;
 mod guard;
 mod health;
 mod hex;
+mod hostile;
 mod invalidate;
 mod keys;
 mod limits;
@@ -39,6 +40,7 @@ mod tests;
 
 pub(crate) use self::health::Health;
 pub(crate) use self::hex::to_hex;
+pub(crate) use self::hostile::any_request;
 pub(crate) use self::limits::{INVALIDATE_BODY_BYTES_MAX, INVALIDATE_KEYS_MAX, KEEPALIVE_EVERY};
 pub(crate) use self::router::{Admin, router};
 pub(crate) use self::serve::serve;
