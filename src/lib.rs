@@ -15,6 +15,8 @@ mod directory;
 mod mesh;
 mod net;
 mod run;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod sync;
 
 #[cfg(feature = "cli")]

@@ -92,7 +92,7 @@ const ROOT: &[Module] = &[
     Module { name: "http", sees: Sees::Only(&["mesh", "telemetry", PUBLIC]), closed: &[] },
     Module {
         name: "cli",
-        sees: Sees::Only(&["config", "http", "journal", "mesh", "telemetry", PUBLIC]),
+        sees: Sees::Only(&["config", "http", "journal", "mesh", "sim", "telemetry", PUBLIC]),
         closed: &[],
     },
     Module { name: "hostile", sees: Sees::Only(&["config", "directory", "http"]), closed: &[] },

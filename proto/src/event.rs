@@ -56,6 +56,21 @@ pub struct NodeConfig {
     pub horizon: HorizonConfig,
     /// The wire version to speak; anything but the default is for tests of compatibility.
     pub wire_version: u8,
+    /// Bugs that a simulator has to find.
+    #[cfg(feature = "sim")]
+    pub planted: Planted,
+}
+
+/// Mechanisms that are switched off, to prove that whoever checks a mesh would notice.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planted {
+    /// A sender that falls silent does not repeat its head.
+    pub beacons_off: bool,
+    /// No peer asks another for a fingerprint of its heads.
+    pub digests_off: bool,
+    /// Damaged packets are taken for good, in a mesh without keys.
+    pub seal_off: bool,
 }
 
 impl NodeConfig {
@@ -81,6 +96,8 @@ impl NodeConfig {
             member: MemberConfig::default(),
             horizon: HorizonConfig::default(),
             wire_version: crate::wire::packet::VERSION,
+            #[cfg(feature = "sim")]
+            planted: Planted::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ mod members;
 mod notify;
 mod output;
 mod signals;
+mod sim;
 mod status;
 mod table;
 mod wait;
@@ -80,6 +81,8 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Print or check an agent's configuration.
     Config(config::ConfigArgs),
+    /// Play meshes in virtual time, with everything going wrong that can.
+    Sim(sim::SimArgs),
     /// One peer of the demo.
     #[command(hide = true)]
     DemoNode(demo::node::NodeArgs),
@@ -134,6 +137,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Wait(args) => wait::run(&args),
         Command::Keys(args) => keys::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Sim(args) => sim::run(&args),
         Command::DemoNode(args) => Ok(demo::node::run(args)?),
     }
 }

@@ -9,7 +9,7 @@ use super::error::CacheError;
 use super::handle::{Cache, Shared};
 use super::publisher::Publisher;
 use super::registry::Registry;
-use crate::cache::{CAPACITY_MAX, Settings, TimeSource};
+use crate::cache::{CAPACITY_MAX, Settings};
 
 /// Sets up a namespace's cache; from [`Mesh::cache_builder`](crate::Mesh::cache_builder).
 ///
@@ -34,7 +34,7 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
     pub(crate) fn new(namespace: &str, registry: Arc<Registry>, publisher: Publisher) -> Self {
         Self {
             namespace: namespace.to_owned(),
-            settings: Settings::new(TimeSource::default()),
+            settings: Settings::new(registry.time()),
             max_staleness: None,
             full_keys: false,
             registry,

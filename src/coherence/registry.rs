@@ -26,7 +26,7 @@ use super::error::{CacheError, NAMESPACES_MAX, NamespaceError, PublishError, che
 use super::janitor;
 use super::queue::{NamespaceIndex, Outgoing};
 use super::token::Desk;
-use crate::cache::{CacheStats, Horizon};
+use crate::cache::{CacheStats, Horizon, TimeSource};
 
 /// A cache of any type, as the loop sees it.
 pub(crate) trait Applies: Any + Send + Sync {
@@ -90,6 +90,8 @@ pub(crate) struct Registry {
     /// None where the system refused a thread: then memory of what is dead comes back late, and
     /// entries expire late.
     janitor: OnceLock<Option<Thread>>,
+    /// What the caches take for time.
+    time: TimeSource,
 }
 
 impl Registry {
@@ -99,7 +101,23 @@ impl Registry {
             horizon: Arc::new(horizon),
             desk: Arc::new(Desk::new()),
             janitor: OnceLock::new(),
+            time: TimeSource::default(),
         }
+    }
+
+    /// For caches in another time than the system's: whoever drives that also keeps their house,
+    /// and no thread is started.
+    #[cfg(feature = "sim")]
+    pub(crate) fn driven(horizon: Horizon, time: TimeSource) -> Self {
+        let mut registry = Self::new(horizon);
+        registry.janitor = OnceLock::from(None);
+        registry.time = time;
+        registry
+    }
+
+    /// What the caches take for time.
+    pub(super) fn time(&self) -> TimeSource {
+        self.time.clone()
     }
 
     /// How fresh the caches of this mesh provably are.
@@ -125,7 +143,7 @@ impl Registry {
     }
 
     /// One round through the caches. Returns when to come again, if there is one.
-    pub(super) fn housekeep(&self) -> Option<Duration> {
+    pub(crate) fn housekeep(&self) -> Option<Duration> {
         self.caches().into_iter().map(|(_, cache)| cache.housekeep()).min()
     }
 

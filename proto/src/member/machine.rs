@@ -158,6 +158,11 @@ impl Membership {
             self.meet_namesake(now, &packet.header.src, true);
             return Err(MemberError::Namesake);
         }
+        if self.defunct && packet.header.message == Message::TurnUndead {
+            // We know, and are on our way back. foca would tell the sender the same if it takes it
+            // for down, and the two would go on without end.
+            return Ok(());
+        }
         self.check_room(now, packet.header.src.peer())?;
         self.weigh(now, &packet);
         let before = packet.members.len();

@@ -71,7 +71,16 @@ impl Node {
             return Err(DropReason::Echo);
         }
         let clear = &datagram[..HEADER_BYTES];
-        let standing = self.gate.open(now.at, addr, &header, clear, sealed, body)?;
+        let opened = self.gate.open(now.at, addr, &header, clear, sealed, body);
+        #[cfg(feature = "sim")]
+        let opened = if self.config.planted.seal_off && opened == Err(DropReason::BadTag) {
+            body.clear();
+            body.extend_from_slice(&sealed[..sealed.len().saturating_sub(self.gate.overhead())]);
+            Ok(Standing::Proven)
+        } else {
+            opened
+        };
+        let standing = opened?;
         let mut reader = Reader::new(body);
         let origin = packet::decode_prelude(&mut reader)?;
         let mut sender = Sender { origin, addr, via, bytes: datagram.len(), standing };
@@ -241,6 +250,8 @@ impl Node {
         if self.streams.is_missing(origin) {
             self.streams.revealed(origin, from.origin.peer);
             self.repair.want(origin, Some(from.origin.peer), now.at, self.rng.below(100));
+        } else {
+            self.repair.whole(origin);
         }
         // Only the origin's present life listens for confirmations.
         if from.origin == origin || self.spread.addr_of(origin.peer).is_some() {

@@ -56,6 +56,8 @@ struct Want {
     absent: BTreeMap<PeerId, Seq>,
     /// What the request under way was told before its answer ended.
     summary: Option<Summary>,
+    /// What was wanted has come; kept until its time for the answer that may be under way.
+    whole: bool,
 }
 
 impl Want {
@@ -131,7 +133,17 @@ impl Repair {
     pub fn want(&mut self, origin: Origin, from: Option<PeerId>, now: Instant, percent: usize) {
         let window = from.map_or(REORDER_MIN, |peer| self.reorder_window(peer));
         let wait = window + window / 200 * u32::try_from(percent.min(99)).unwrap_or(0);
-        self.wants.entry(origin).or_insert_with(|| Want { due: now + wait, ..Want::default() });
+        if self.wants.get(&origin).is_none_or(|want| want.whole) {
+            self.wants.insert(origin, Want { due: now + wait, ..Want::default() });
+        }
+    }
+
+    /// Notes that a stream has no holes left. The next one has its own time, however long the pause
+    /// between the requests for the last one had become.
+    pub fn whole(&mut self, origin: Origin) {
+        if let Some(want) = self.wants.get_mut(&origin) {
+            want.whole = true;
+        }
     }
 
     fn reorder_window(&self, peer: PeerId) -> Duration {

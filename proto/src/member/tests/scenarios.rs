@@ -409,3 +409,37 @@ fn churn_ends_in_agreement() {
         }
     }
 }
+
+#[test]
+fn two_that_take_each_other_for_down_do_not_say_so_without_end() {
+    let mut mesh = Mesh::joined(2, 23);
+    for round in 0..2 {
+        // The second time comes too soon after the first: both wait before they come back.
+        let nodes = [0, 1].map(|peer| mesh.peers[peer].machine.node.clone());
+        for peer in 0..2 {
+            let other = foca::Member::down(nodes[1 - peer].clone());
+            mesh.with(peer, |machine, now| {
+                // With this codec, applying cannot fail.
+                let _ = machine.foca.apply_many([other].into_iter(), false, &mut machine.outbox);
+                machine.settle(now);
+            });
+        }
+        let header = foca::Header {
+            src: nodes[1].clone(),
+            src_incarnation: 0,
+            dst: nodes[0].clone(),
+            message: foca::Message::TurnUndead,
+        };
+        let bytes = crate::member::codec::Packet { header, members: Vec::new() }.encode();
+        mesh.with(0, |machine, now| machine.handle_packet(now, &bytes)).expect("taken");
+        if round == 0 {
+            mesh.run(secs(5));
+            assert!(mesh.agreed(), "both are back at once");
+        }
+    }
+    let before = mesh.peers[0].sent_packets;
+    mesh.run(Duration::from_millis(500));
+    let sent = mesh.peers[0].sent_packets - before;
+    assert!(sent < 10, "{sent} packets in half a second");
+    mesh.run_until(secs(60), Mesh::agreed).expect("both come back");
+}

@@ -1,0 +1,660 @@
+//! The loop of events: packets arrive, peers have their turns, time jumps to whatever is next.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use weft_proto::event::{Arrival, Flush, NodeConfig, Planted, Via};
+use weft_proto::id::{Boot, ClusterName, PeerName};
+use weft_proto::key::{Key, Keyring};
+use weft_proto::limits::{LOG_BYTES_DEFAULT, PACKET_BYTES_MAX};
+use weft_proto::member::{Identity, MemberEvent};
+use weft_proto::node::{Destination, Node};
+
+use super::clock::{Clock, SharedClock};
+use super::draw::Draw;
+use super::links::{Links, Network, nanos};
+use super::process::{Datagram, Process};
+use crate::coherence::{Cache, CacheBuilder};
+
+/// The mesh that all simulated peers belong to.
+pub(super) const CLUSTER: &str = "simulated";
+/// The port of every host.
+const PORT: u16 = 7_946;
+/// Virtual time begins here, so that moments before a start can be told.
+const START: u64 = 1_000_000_000;
+/// Hosts are numbered in two bytes of an address.
+const HOSTS_MAX: usize = 1 << 16;
+/// A process's monotonic clock starts anywhere up to here: an hour.
+const CLOCK_ORIGIN_MAX: u64 = 3_600_000_000_000;
+/// How long a peer that has left goes on sending its goodbyes, as the agent does.
+const GOODBYE: Duration = Duration::from_millis(350);
+/// How often [`Sim::run_until`] looks.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A process of a simulation: one lifetime of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerAt(pub usize);
+
+/// What a peer did, for whoever watches from outside.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// Records of its own were numbered.
+    Issued(PeerAt, Arrival),
+    /// Records of another were applied to its caches.
+    Applied(PeerAt, Arrival),
+    /// Its caches dropped what a flush, or a part of one, names.
+    Flushed(PeerAt, Flush),
+    /// Its view of the members changed.
+    Member(PeerAt, MemberEvent),
+    /// It has left; true when somebody confirmed its head.
+    Left(PeerAt, bool),
+}
+
+/// How a process starts.
+#[derive(Clone, Debug)]
+pub struct StartOptions {
+    /// Its stable name.
+    pub name: String,
+    /// Where; a new host unless given. A process that ran there must have ended.
+    pub host: Option<usize>,
+    /// Hosts it asks for the way in; the first three unless given.
+    pub seeds: Option<Vec<usize>>,
+    /// Bytes its log may take.
+    pub log_bytes: usize,
+    /// Bytes of its socket buffer. What arrives beyond them is lost.
+    pub socket_buffer: u32,
+    /// Records its publish queue holds.
+    pub queue_records: usize,
+    /// Its calendar is wrong by this, and whether it is behind.
+    pub calendar_wrong: (Duration, bool),
+    /// Mechanisms that are switched off in it.
+    pub planted: Planted,
+    /// The key that closes its packets; in the clear without one.
+    pub key: Option<[u8; 32]>,
+}
+
+impl StartOptions {
+    /// A process of this name with generous buffers on a new host.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            host: None,
+            seeds: None,
+            log_bytes: LOG_BYTES_DEFAULT,
+            socket_buffer: 4 << 20,
+            queue_records: 65_536,
+            calendar_wrong: (Duration::ZERO, false),
+            planted: Planted::default(),
+            key: None,
+        }
+    }
+}
+
+/// What was simulated so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Packets that arrived and turns of peers.
+    pub steps: u64,
+    /// Packets sent, each receiver counted.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets that found a full socket buffer.
+    pub overflows: u64,
+    /// Everything sent, where and when, folded into one number.
+    pub trace: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrives(u32),
+    Turn(u32),
+    Gone(u32),
+}
+
+/// A packet under way.
+struct Flight {
+    host: usize,
+    datagram: Datagram,
+}
+
+/// The network and the agenda, apart from the processes so that these can send while they run.
+struct Wire {
+    now: u64,
+    /// The same, for the clocks of processes.
+    shared_now: Arc<AtomicU64>,
+    network: Network,
+    agenda: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    number: u64,
+    flights: Vec<Option<Flight>>,
+    free: Vec<u32>,
+    draw: Draw,
+    totals: Totals,
+    /// Which process listens at a host.
+    hosts: Vec<Option<usize>>,
+    sent_by: Vec<u64>,
+}
+
+/// A mesh in virtual time. See the module's example.
+pub struct Sim {
+    wire: Wire,
+    processes: Vec<Process>,
+    notes: Vec<Note>,
+    watched: bool,
+    packet: Vec<u8>,
+    draw: Draw,
+}
+
+impl std::fmt::Debug for Sim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sim")
+            .field("now", &self.now())
+            .field("processes", &self.processes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The address of a host.
+fn addr(host: usize) -> SocketAddr {
+    let [high, low] = u16::try_from(host).unwrap_or(u16::MAX).to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(10, 1, high, low), PORT))
+}
+
+fn host_of(addr: SocketAddr) -> Option<usize> {
+    let SocketAddr::V4(addr) = addr else { return None };
+    let [ten, one, high, low] = addr.ip().octets();
+    ((ten, one, addr.port()) == (10, 1, PORT)).then(|| usize::from(u16::from_be_bytes([high, low])))
+}
+
+impl Wire {
+    fn advance(&mut self, to: u64) {
+        self.now = self.now.max(to);
+        // Relaxed: see SharedClock.
+        self.shared_now.store(self.now, Relaxed);
+    }
+
+    fn at(&mut self, when: u64, event: Event) {
+        self.number += 1;
+        self.agenda.push(Reverse((when.max(self.now), self.number, event)));
+    }
+
+    fn fold(&mut self, word: u64) {
+        let mixed = self.totals.trace ^ word;
+        self.totals.trace = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+
+    /// Sends one packet to its receivers.
+    fn send(&mut self, from: usize, to: &Destination, packet: &[u8]) {
+        self.fold(self.now ^ (from as u64) << 48);
+        for chunk in packet.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.fold(u64::from_le_bytes(word));
+        }
+        self.sent_by[from] += match to {
+            Destination::Many(receivers) => receivers.len() as u64,
+            Destination::One(_) | Destination::Multicast => 1,
+        };
+        let packet = Rc::new(packet.to_vec());
+        match to {
+            Destination::One(to) => self.send_to(from, *to, Via::Unicast, &packet),
+            Destination::Many(receivers) => {
+                for &to in receivers.iter() {
+                    self.send_to(from, to, Via::Unicast, &packet);
+                }
+            }
+            Destination::Multicast if self.network.links.multicast => {
+                for host in 0..self.hosts.len() {
+                    if !self.network.deaf.contains(&host) {
+                        self.send_to(from, addr(host), Via::Multicast, &packet);
+                    }
+                }
+            }
+            Destination::Multicast => {}
+        }
+    }
+
+    fn send_to(&mut self, from: usize, to: SocketAddr, via: Via, packet: &Rc<Vec<u8>>) {
+        self.totals.packets += 1;
+        self.totals.bytes += packet.len() as u64;
+        let Some(host) = host_of(to).filter(|&host| host < self.hosts.len()) else { return };
+        self.fold(host as u64);
+        let fate = self.network.fate(&mut self.draw, from, host, packet.len());
+        for travel in fate.copies.into_iter().flatten() {
+            let bytes = match fate.damaged {
+                Some(bit) => {
+                    let mut bytes = packet.to_vec();
+                    bytes[bit / 8] ^= 1 << (bit % 8);
+                    Rc::new(bytes)
+                }
+                None => Rc::clone(packet),
+            };
+            let datagram = Datagram { from: addr(from), via, bytes };
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.flights.push(None);
+                u32::try_from(self.flights.len() - 1).expect("invariant: far fewer are under way")
+            });
+            self.flights[slot as usize] = Some(Flight { host, datagram });
+            self.at(self.now + nanos(travel), Event::Arrives(slot));
+        }
+    }
+}
+
+impl Sim {
+    /// An empty network, whose every draw comes from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut draw = Draw::new(seed);
+        Self {
+            wire: Wire {
+                now: START,
+                shared_now: Arc::new(AtomicU64::new(START)),
+                network: Network::default(),
+                agenda: BinaryHeap::new(),
+                number: 0,
+                flights: Vec::new(),
+                free: Vec::new(),
+                draw: draw.fork(),
+                totals: Totals::default(),
+                hosts: Vec::new(),
+                sent_by: Vec::new(),
+            },
+            processes: Vec::new(),
+            notes: Vec::new(),
+            watched: false,
+            packet: Vec::new(),
+            draw,
+        }
+    }
+
+    // Peers.
+
+    /// Starts a peer on a host of its own; the first three are the seeds of all.
+    ///
+    /// # Panics
+    /// When the name is not valid.
+    pub fn start(&mut self, name: &str) -> PeerAt {
+        self.start_with(StartOptions::new(name))
+    }
+
+    /// Starts a peer.
+    ///
+    /// # Panics
+    /// When the name is not valid, the host is taken, or there are 65,536 hosts.
+    pub fn start_with(&mut self, options: StartOptions) -> PeerAt {
+        let host = options.host.unwrap_or(self.wire.hosts.len());
+        assert!(host < HOSTS_MAX, "too many hosts");
+        while self.wire.hosts.len() <= host {
+            self.wire.hosts.push(None);
+            self.wire.sent_by.push(0);
+        }
+        assert!(self.wire.hosts[host].is_none(), "another process listens at this host");
+        let mut clock = Clock::new(self.wire.now, self.draw.within(0..CLOCK_ORIGIN_MAX));
+        clock.skew(options.calendar_wrong.0, options.calendar_wrong.1);
+        let clock = SharedClock::new(Arc::clone(&self.wire.shared_now), clock);
+        let now = clock.now();
+        let name = PeerName::new(&options.name).expect("a valid name");
+        let cluster = ClusterName::new(CLUSTER).expect("invariant: a valid name");
+        let boot = Boot(now.wall.as_micros());
+        let mut config = NodeConfig::new(cluster, name, addr(host), boot);
+        config.seed = self.draw.bits();
+        config.sender[..8].copy_from_slice(&self.draw.bits().to_le_bytes());
+        config.sender[8..].copy_from_slice(&self.draw.bits().to_le_bytes());
+        config.log_bytes = options.log_bytes;
+        config.socket_buffer = options.socket_buffer;
+        config.multicast = self.wire.network.links.multicast;
+        config.planted = options.planted;
+        if let Some(key) = options.key {
+            config.keys =
+                Keyring::new([Key::from_bytes(key)]).expect("invariant: one key is no conflict");
+        }
+        let mut process = Process::new(config, host, clock, options.queue_records);
+        let seeds = options.seeds.unwrap_or_else(|| vec![0, 1, 2]);
+        process.node.set_seeds(now, seeds.into_iter().map(addr).collect());
+        let at = PeerAt(self.processes.len());
+        self.wire.hosts[host] = Some(at.0);
+        self.processes.push(process);
+        self.turn_soon(at);
+        at
+    }
+
+    /// Ends a process at once: nothing more leaves it, and what is under way to it is lost.
+    pub fn crash(&mut self, at: PeerAt) {
+        let process = &mut self.processes[at.0];
+        if process.alive {
+            process.alive = false;
+            process.queue.close();
+            self.wire.hosts[process.host] = None;
+        }
+    }
+
+    /// Stops a process, as SIGSTOP does, or lets it go on. What arrives meanwhile waits in its
+    /// socket buffer, and its clocks run on.
+    pub fn pause(&mut self, at: PeerAt, paused: bool) {
+        self.processes[at.0].paused = paused;
+        if !paused {
+            self.turn_soon(at);
+        }
+    }
+
+    /// Asks a peer to leave; it ends by itself.
+    pub fn leave(&mut self, at: PeerAt) {
+        self.processes[at.0].leave();
+        self.turn_soon(at);
+    }
+
+    /// How long each datagram keeps a peer from taking the next; zero is as fast as they come.
+    pub fn slow_down(&mut self, at: PeerAt, per_datagram: Duration) {
+        self.processes[at.0].per_datagram = per_datagram;
+    }
+
+    /// Bytes of a peer's socket buffer from now on.
+    pub fn set_socket_buffer(&mut self, at: PeerAt, bytes: usize) {
+        self.processes[at.0].inbox_bytes_max = bytes;
+    }
+
+    /// Lets a peer's monotonic clock run fast (or slow, below zero), in parts per million.
+    pub fn drift(&mut self, at: PeerAt, ppm: i64) {
+        let process = &mut self.processes[at.0];
+        process.clock.set().drift(self.wire.now, ppm);
+        process.turn_at = None;
+        self.turn_soon(at);
+    }
+
+    /// Moves a peer's calendar to be wrong by this much.
+    pub fn set_calendar_wrong(&mut self, at: PeerAt, by: Duration, behind: bool) {
+        self.processes[at.0].clock.set().skew(by, behind);
+    }
+
+    /// Tells a peer of others, as a file written by an earlier life would.
+    pub fn teach(&mut self, at: PeerAt, members: &[Identity]) {
+        let process = &mut self.processes[at.0];
+        let now = process.clock.now();
+        process.node.learn_members(now, members);
+        self.turn_soon(at);
+    }
+
+    /// The cache of a namespace at a peer: a real one, to be used as any other. Its blocking writes
+    /// must not meet a full queue, since nothing drains it while they wait; use those that refuse.
+    ///
+    /// # Panics
+    /// When the name is not valid or the namespace holds another type there.
+    #[must_use]
+    pub fn cache<V: Clone + Send + Sync + 'static>(&self, at: PeerAt, name: &str) -> Cache<V> {
+        let process = &self.processes[at.0];
+        let registry = Arc::clone(&process.registry);
+        let builder = CacheBuilder::new(name, registry, process.publisher.clone());
+        builder.capacity(10_000).build().expect("a valid namespace of this type")
+    }
+
+    // The network.
+
+    /// What all links do.
+    pub fn links_mut(&mut self) -> &mut Links {
+        &mut self.wire.network.links
+    }
+
+    /// Lets nothing pass from one host to another, or lets it pass again. One way only.
+    pub fn cut(&mut self, from: usize, to: usize, is_cut: bool) {
+        self.wire.network.cut(from, to, is_cut);
+    }
+
+    /// Cuts every link between two groups of hosts, both ways, or joins them again.
+    pub fn split(&mut self, a: &[usize], b: &[usize], is_cut: bool) {
+        for &one in a {
+            for &other in b {
+                self.cut(one, other, is_cut);
+                self.cut(other, one, is_cut);
+            }
+        }
+    }
+
+    /// Larger packets vanish on this link from now on.
+    pub fn narrow(&mut self, from: usize, to: usize, mtu: usize) {
+        self.wire.network.narrow(from, to, mtu);
+    }
+
+    /// Packets of this link take so much longer.
+    pub fn delay(&mut self, from: usize, to: usize, by: Duration) {
+        self.wire.network.slow(from, to, by);
+    }
+
+    /// No multicast reaches this host, or it does again.
+    pub fn deafen(&mut self, host: usize, deaf: bool) {
+        if deaf {
+            self.wire.network.deaf.insert(host);
+        } else {
+            self.wire.network.deaf.remove(&host);
+        }
+    }
+
+    /// Every link as it was at first.
+    pub fn mend(&mut self) {
+        self.wire.network.mend();
+    }
+
+    // Time.
+
+    /// Virtual time since the start.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.wire.now)
+    }
+
+    /// When the next event is due.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Duration> {
+        self.wire.agenda.peek().map(|Reverse((at, ..))| Duration::from_nanos(*at))
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_to(self.now() + time);
+    }
+
+    /// Lets time pass until a moment.
+    pub fn run_to(&mut self, until: Duration) {
+        self.wake_publishers();
+        while self.next_at().is_some_and(|at| at <= until) {
+            self.step();
+        }
+        self.wire.advance(nanos(until));
+    }
+
+    /// Lets time pass until `done`, looking every millisecond.
+    ///
+    /// # Panics
+    /// When that has not happened after `most`; the message says what was waited for.
+    pub fn run_until(&mut self, what: &str, most: Duration, done: impl Fn(&Self) -> bool) {
+        let end = self.now() + most;
+        while !done(self) {
+            assert!(self.now() < end, "not within {most:?}: {what}");
+            self.run_for(LOOK_EVERY);
+        }
+    }
+
+    /// Does the next thing on the agenda.
+    pub fn step(&mut self) {
+        let Some(Reverse((at, _, event))) = self.wire.agenda.pop() else { return };
+        self.wire.advance(at);
+        match event {
+            Event::Arrives(slot) => self.arrive(slot),
+            Event::Turn(index) => {
+                let process = &mut self.processes[index as usize];
+                if process.turn_at == Some(at) {
+                    process.turn_at = None;
+                    if process.alive && !process.paused {
+                        self.turn(PeerAt(index as usize));
+                    }
+                }
+            }
+            Event::Gone(index) => self.crash(PeerAt(index as usize)),
+        }
+    }
+
+    fn arrive(&mut self, slot: u32) {
+        let flight = self.wire.flights[slot as usize].take();
+        let Flight { host, datagram } = flight.expect("invariant: a flight lands once");
+        self.wire.free.push(slot);
+        self.wire.totals.steps += 1;
+        let Some(index) = self.wire.hosts[host] else { return };
+        let process = &mut self.processes[index];
+        if !process.arrives(datagram) {
+            self.wire.totals.overflows += 1;
+        } else if !process.paused {
+            if process.busy_until <= self.wire.now {
+                self.turn(PeerAt(index));
+            } else {
+                self.turn_soon(PeerAt(index));
+            }
+        }
+    }
+
+    /// The application of a peer has published: its loop is woken.
+    pub fn wake(&mut self, at: PeerAt) {
+        let process = &self.processes[at.0];
+        if process.alive && !process.paused {
+            self.turn_soon(at);
+        }
+    }
+
+    fn wake_publishers(&mut self) {
+        for index in 0..self.processes.len() {
+            if self.processes[index].queue.len() > 0 {
+                self.wake(PeerAt(index));
+            }
+        }
+    }
+
+    fn turn_soon(&mut self, at: PeerAt) {
+        self.schedule(at, self.wire.now);
+    }
+
+    /// Makes sure of a turn at `when`, or as soon after it as the peer is not busy.
+    fn schedule(&mut self, at: PeerAt, when: u64) {
+        let process = &mut self.processes[at.0];
+        let when = when.max(process.busy_until).max(self.wire.now);
+        if process.turn_at.is_none_or(|set| when < set) {
+            process.turn_at = Some(when);
+            self.wire.at(when, Event::Turn(index_of(at)));
+        }
+    }
+
+    /// One turn of a peer's loop.
+    fn turn(&mut self, at: PeerAt) {
+        self.wire.totals.steps += 1;
+        let process = &mut self.processes[at.0];
+        let had_left = process.left;
+        let now = process.take_inputs(at, self.wire.now, &mut self.notes);
+        while let Some(transmit) = process.node.poll_transmit(now, &mut self.packet) {
+            assert!(self.packet.len() <= PACKET_BYTES_MAX, "{} bytes sent", self.packet.len());
+            self.wire.send(process.host, &transmit.to, &self.packet);
+        }
+        process.end_turn(at, self.wire.now, &mut self.notes);
+        if process.left && !had_left {
+            let alone = process.node.live_members() == 0;
+            let stays = if alone { 0 } else { nanos(GOODBYE) };
+            self.wire.at(self.wire.now + stays, Event::Gone(index_of(at)));
+        }
+        let more = process.has_datagrams() || (process.queue.len() > 0 && process.node.has_room());
+        let due = process.node.poll_timeout().map(|due| process.clock.set().when(due));
+        let next = if more { Some(self.wire.now) } else { due };
+        if let Some(next) = next {
+            self.schedule(at, next);
+        }
+        if !self.watched {
+            self.notes.clear();
+        }
+    }
+
+    // Looking in.
+
+    /// Keeps notes of what peers do from now on; [`Sim::take_notes`] hands them out.
+    pub fn watch(&mut self) {
+        self.watched = true;
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_notes(&mut self, into: &mut Vec<Note>) {
+        into.clear();
+        std::mem::swap(into, &mut self.notes);
+    }
+
+    /// The node of a process, to look at.
+    #[must_use]
+    pub fn node(&self, at: PeerAt) -> &Node {
+        &self.processes[at.0].node
+    }
+
+    /// The host of a process.
+    #[must_use]
+    pub fn host(&self, at: PeerAt) -> usize {
+        self.processes[at.0].host
+    }
+
+    /// How many hosts there are or were.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.wire.hosts.len()
+    }
+
+    /// Whether a process runs, paused or not.
+    #[must_use]
+    pub fn is_alive(&self, at: PeerAt) -> bool {
+        self.processes[at.0].alive
+    }
+
+    /// Whether a process is stopped.
+    #[must_use]
+    pub fn is_paused(&self, at: PeerAt) -> bool {
+        self.processes[at.0].paused
+    }
+
+    /// The processes that run.
+    pub fn live(&self) -> impl Iterator<Item = PeerAt> + '_ {
+        (0..self.processes.len()).filter(|&index| self.processes[index].alive).map(PeerAt)
+    }
+
+    /// Whether all running peers have joined and each sees exactly the others.
+    #[must_use]
+    pub fn agree(&self) -> bool {
+        let live = self.live().count();
+        self.live().all(|at| {
+            let node = self.node(at);
+            node.joined() && node.live_members() == live - 1 || live == 1
+        })
+    }
+
+    /// Packets a host has sent, each receiver counted, a multicast once.
+    #[must_use]
+    pub fn sent_by(&self, host: usize) -> u64 {
+        self.wire.sent_by[host]
+    }
+
+    /// What was simulated so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.wire.totals
+    }
+
+    /// Checks everything a node promises about itself.
+    ///
+    /// # Panics
+    /// When one of the promises is broken.
+    pub fn check_invariants(&self) {
+        for at in self.live() {
+            self.node(at).check_invariants();
+        }
+    }
+}
+
+fn index_of(at: PeerAt) -> u32 {
+    u32::try_from(at.0).expect("invariant: processes are far fewer")
+}
