@@ -15,7 +15,7 @@ use weft_proto::wire::batch::RecordKind;
 
 use super::clock::SharedClock;
 use super::world::{Note, PeerAt};
-use crate::cache::{Horizon, TimeSource};
+use crate::cache::{BootTime, Horizon, TimeSource};
 use crate::coherence::{PublishQueue, Publisher, Registry, Versions};
 
 /// Datagrams taken in one turn, as by one receive call of the agent's loop.
@@ -150,6 +150,7 @@ impl Process {
     }
 
     fn take_records(&mut self, now: Now) {
+        self.node.handle_queued(now, self.queue.len());
         let mut taken = 0;
         while taken < RECORDS_PER_TURN && self.node.has_room() {
             let Some(record) = self.queue.pop() else { break };
@@ -166,6 +167,9 @@ impl Process {
     /// The second half of a turn, after its packets were polled.
     pub(super) fn end_turn(&mut self, at: PeerAt, true_now: u64, notes: &mut Vec<Note>) {
         self.take_outputs(at, notes);
+        if let Some(proven) = self.node.horizon() {
+            self.registry.horizon().advance(BootTime::from_nanos(proven.as_nanos()));
+        }
         self.turns += 1;
         if true_now >= self.housekeep_at {
             let rest = self.registry.housekeep();
