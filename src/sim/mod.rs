@@ -29,12 +29,14 @@
 //! | `clock` | a peer's clocks, with skew and drift |
 //! | `links` | what the network does to packets |
 //! | `process` | one peer: node, caches, queue, socket buffer |
+//! | `wire` | packets under way, and the agenda |
 //! | `world` | [`Sim`]: the loop of events |
 
 mod clock;
 mod draw;
 mod links;
 mod process;
+mod wire;
 mod world;
 
 pub mod campaign;

@@ -2,30 +2,26 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use weft_proto::event::{Arrival, Flush, NodeConfig, Planted, Via};
+use weft_proto::event::{Arrival, Flush, NodeConfig, Planted};
 use weft_proto::id::{Boot, ClusterName, PeerName};
 use weft_proto::key::{Key, Keyring};
 use weft_proto::limits::{LOG_BYTES_DEFAULT, PACKET_BYTES_MAX};
 use weft_proto::member::{Identity, MemberEvent};
-use weft_proto::node::{Destination, Node};
+use weft_proto::node::Node;
 
 use super::clock::{Clock, SharedClock};
 use super::draw::Draw;
 use super::links::{Links, Network, nanos};
-use super::process::{Datagram, Process};
+use super::process::Process;
+use super::wire::{Event, Flight, Wire, addr};
 use crate::coherence::{Cache, CacheBuilder};
 
 /// The mesh that all simulated peers belong to.
 pub(super) const CLUSTER: &str = "simulated";
-/// The port of every host.
-const PORT: u16 = 7_946;
 /// Virtual time begins here, so that moments before a start can be told.
 const START: u64 = 1_000_000_000;
 /// Hosts are numbered in two bytes of an address.
@@ -112,36 +108,6 @@ pub struct Totals {
     pub trace: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
-    Arrives(u32),
-    Turn(u32),
-    Gone(u32),
-}
-
-/// A packet under way.
-struct Flight {
-    host: usize,
-    datagram: Datagram,
-}
-
-/// The network and the agenda, apart from the processes so that these can send while they run.
-struct Wire {
-    now: u64,
-    /// The same, for the clocks of processes.
-    shared_now: Arc<AtomicU64>,
-    network: Network,
-    agenda: BinaryHeap<Reverse<(u64, u64, Event)>>,
-    number: u64,
-    flights: Vec<Option<Flight>>,
-    free: Vec<u32>,
-    draw: Draw,
-    totals: Totals,
-    /// Which process listens at a host.
-    hosts: Vec<Option<usize>>,
-    sent_by: Vec<u64>,
-}
-
 /// A mesh in virtual time. See the module's example.
 pub struct Sim {
     wire: Wire,
@@ -158,92 +124,6 @@ impl std::fmt::Debug for Sim {
             .field("now", &self.now())
             .field("processes", &self.processes.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// The address of a host.
-fn addr(host: usize) -> SocketAddr {
-    let [high, low] = u16::try_from(host).unwrap_or(u16::MAX).to_be_bytes();
-    SocketAddr::from((Ipv4Addr::new(10, 1, high, low), PORT))
-}
-
-fn host_of(addr: SocketAddr) -> Option<usize> {
-    let SocketAddr::V4(addr) = addr else { return None };
-    let [ten, one, high, low] = addr.ip().octets();
-    ((ten, one, addr.port()) == (10, 1, PORT)).then(|| usize::from(u16::from_be_bytes([high, low])))
-}
-
-impl Wire {
-    fn advance(&mut self, to: u64) {
-        self.now = self.now.max(to);
-        // Relaxed: see SharedClock.
-        self.shared_now.store(self.now, Relaxed);
-    }
-
-    fn at(&mut self, when: u64, event: Event) {
-        self.number += 1;
-        self.agenda.push(Reverse((when.max(self.now), self.number, event)));
-    }
-
-    fn fold(&mut self, word: u64) {
-        let mixed = self.totals.trace ^ word;
-        self.totals.trace = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
-    }
-
-    /// Sends one packet to its receivers.
-    fn send(&mut self, from: usize, to: &Destination, packet: &[u8]) {
-        self.fold(self.now ^ (from as u64) << 48);
-        for chunk in packet.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.fold(u64::from_le_bytes(word));
-        }
-        self.sent_by[from] += match to {
-            Destination::Many(receivers) => receivers.len() as u64,
-            Destination::One(_) | Destination::Multicast => 1,
-        };
-        let packet = Rc::new(packet.to_vec());
-        match to {
-            Destination::One(to) => self.send_to(from, *to, Via::Unicast, &packet),
-            Destination::Many(receivers) => {
-                for &to in receivers.iter() {
-                    self.send_to(from, to, Via::Unicast, &packet);
-                }
-            }
-            Destination::Multicast if self.network.links.multicast => {
-                for host in 0..self.hosts.len() {
-                    if !self.network.deaf.contains(&host) {
-                        self.send_to(from, addr(host), Via::Multicast, &packet);
-                    }
-                }
-            }
-            Destination::Multicast => {}
-        }
-    }
-
-    fn send_to(&mut self, from: usize, to: SocketAddr, via: Via, packet: &Rc<Vec<u8>>) {
-        self.totals.packets += 1;
-        self.totals.bytes += packet.len() as u64;
-        let Some(host) = host_of(to).filter(|&host| host < self.hosts.len()) else { return };
-        self.fold(host as u64);
-        let fate = self.network.fate(&mut self.draw, from, host, packet.len());
-        for travel in fate.copies.into_iter().flatten() {
-            let bytes = match fate.damaged {
-                Some(bit) => {
-                    let mut bytes = packet.to_vec();
-                    bytes[bit / 8] ^= 1 << (bit % 8);
-                    Rc::new(bytes)
-                }
-                None => Rc::clone(packet),
-            };
-            let datagram = Datagram { from: addr(from), via, bytes };
-            let slot = self.free.pop().unwrap_or_else(|| {
-                self.flights.push(None);
-                u32::try_from(self.flights.len() - 1).expect("invariant: far fewer are under way")
-            });
-            self.flights[slot as usize] = Some(Flight { host, datagram });
-            self.at(self.now + nanos(travel), Event::Arrives(slot));
-        }
     }
 }
 

@@ -15,6 +15,7 @@
 //! streams, spreading and repair are machines of their own that don't know each other.
 
 mod admit;
+mod check;
 mod conduct;
 mod control;
 mod entry;
@@ -35,7 +36,7 @@ use crate::clock::vector::VersionVector;
 use crate::error::DropReason;
 use crate::event::{Arrival, NodeConfig, NodeStats, Output};
 use crate::horizon::{Horizon, Replies};
-use crate::id::{Boot, KeyHash, Namespace, Origin, PeerId, PeerName, Seq};
+use crate::id::{Boot, KeyHash, Namespace, Origin, PeerId, PeerName};
 use crate::limits::{
     DIRECT_RECEIVERS_MAX, KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE,
 };
@@ -579,29 +580,6 @@ impl Node {
     fn confirm_to(&mut self, addr: SocketAddr, origin: Origin) {
         let (applied, highest) = self.streams.marks(origin);
         self.control.ack(addr, origin.boot, applied, highest, self.config.socket_buffer);
-    }
-
-    /// Panics when a promise within or between the machines is broken. For tests and simulators.
-    ///
-    /// Walks the log and every member: see [`Node::check_cheap_invariants`] for each step.
-    pub fn check_invariants(&self) {
-        self.membership.check_invariants();
-        self.streams.check_invariants();
-        self.seals.check_invariants();
-        self.horizon.check_invariants();
-        self.storms.check_invariants();
-        self.reassembly.check_invariants();
-        self.check_cheap_invariants();
-    }
-
-    /// The part of [`Node::check_invariants`] that costs less than an input does.
-    pub fn check_cheap_invariants(&self) {
-        self.spread.check_invariants();
-        self.repair.check_invariants();
-        self.control.check_invariants();
-        self.gate.check_invariants();
-        let head: Seq = self.streams.own_head().head;
-        assert_eq!(head.0, self.streams.marks(self.streams.own()).0.0, "own records are applied");
     }
 }
 
