@@ -67,7 +67,8 @@ pub struct NodeConfig {
 pub struct Planted {
     /// A sender that falls silent does not repeat its head.
     pub beacons_off: bool,
-    /// No peer asks another for a fingerprint of its heads.
+    /// Nobody learns a head by asking: no fingerprints are compared, and answers to questions how
+    /// fresh a peer is are not read for heads.
     pub digests_off: bool,
     /// Damaged packets are taken for good, in a mesh without keys.
     pub seal_off: bool,

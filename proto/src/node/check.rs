@@ -12,6 +12,7 @@ impl Node {
         self.streams.check_invariants();
         self.seals.check_invariants();
         self.horizon.check_invariants();
+        self.storms.check_invariants();
         self.reassembly.check_invariants();
         self.check_cheap_invariants();
     }

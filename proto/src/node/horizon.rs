@@ -132,6 +132,10 @@ impl Node {
         origin: Origin,
         head: Seq,
     ) -> Result<(), DropReason> {
+        #[cfg(feature = "sim")]
+        if self.config.planted.digests_off {
+            return Ok(());
+        }
         let peer = from.origin.peer;
         let head = Head { origin, head, floor: Seq(1) };
         if self.streams.hear(head, peer, now.at)? {

@@ -275,7 +275,7 @@ fn witnesses_of_one_range_don_t_give_up_another() {
 #[test]
 fn a_new_hole_does_not_wait_for_the_pauses_of_one_that_is_filled() {
     let (mut repair, mut streams) = (Repair::default(), holed());
-    repair.want(origin(), Some(PeerId(3)), at(0));
+    repair.want(origin(), Some(PeerId(3)), at(0), 0);
     let mut now = 0;
     for _ in 0..10 {
         now += 2_000;
@@ -288,7 +288,7 @@ fn a_new_hole_does_not_wait_for_the_pauses_of_one_that_is_filled() {
     streams
         .hear(Head { origin: origin(), head: Seq(6), floor: Seq(1) }, PeerId(3), at(now))
         .unwrap();
-    repair.want(origin(), Some(PeerId(3)), at(now + 1));
+    repair.want(origin(), Some(PeerId(3)), at(now + 1), 0);
     let soon = request(&mut repair, &streams, &LIVE, at(now + 12)).unwrap();
     assert_eq!(soon.to, PeerId(3));
     repair.check_invariants();
