@@ -33,7 +33,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use chitchat::{ChitchatMessage, Deserializable as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -89,7 +88,10 @@ impl Default for Tuning {
 }
 
 /// Takes any bytes as sections of members, one after another, as far as chitchat's own decoder.
+#[cfg(feature = "cli")]
 pub(crate) fn any_sections() -> impl FnMut(&[u8]) {
+    use chitchat::{ChitchatMessage, Deserializable as _};
+
     let mut whole = chunk::Reassembler::default();
     let mut port = 0;
     move |bytes| {
