@@ -6,8 +6,7 @@
 //!
 //! [`Sim`] is for tests of your own code: start peers, use their caches, cut the network, let time
 //! pass. On top of it, [`storm`] plays a random run with a judge that stands outside the peers,
-//! [`campaign`] plays many, [`scenarios`] has the hazards one by one, and [`scale`] measures large
-//! meshes.
+//! and [`campaign`] plays many.
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,7 +1,7 @@
 //! `weft-bench cache`: Weft's cache beside other caches on the same work, in the same process.
 //!
 //! In: flags. Out: tables or one JSON object on stdout, pictures if asked for, progress on stderr.
-//! Reading order: [`work`] and [`kinds`] (on what), [`contender`] (who), [`slice`] (the loops),
+//! Reading order: [`work`] and [`kinds`] (on what), [`contender`] (who), [`mod@slice`] (the loops),
 //! [`speed`], [`bytes`] and [`hits`] (the parts), [`results`] and [`targets`] (what came out).
 //!
 //! Contenders take turns within a round, figures are medians over rounds, entries that are really

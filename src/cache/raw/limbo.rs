@@ -1,6 +1,6 @@
 //! Nodes that were taken out, until nobody can be reading them.
 //!
-//! A shard collects what it retires and hands it over by the [`BATCH`]. When all guards of that
+//! A shard collects what it retires and hands it over by the [`GARBAGE_BATCH`]. When all guards of that
 //! moment are gone, the batch comes back through [`Garbage`], to be freed by the writers that
 //! follow, a little at a time. Readers never free anything: whichever thread runs the collector
 //! only moves a batch from one list to another.
