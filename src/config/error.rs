@@ -14,6 +14,11 @@ pub(crate) enum ConfigError {
     UnknownKey { path: String, line: usize, key: String, hint: String },
     #[error("{origin}: {setting} must be {wants}, not {found}")]
     WrongType { origin: Origin, setting: Setting, wants: &'static str, found: String },
-    #[error("{origin}: {problem}")]
+    #[error("{origin}: {}", one_line(.problem))]
     BadValue { origin: Origin, problem: String },
+}
+
+/// A problem may quote what was given, and that may hold anything.
+fn one_line(problem: &str) -> String {
+    problem.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
