@@ -9,6 +9,7 @@
 #   scripts/bench-local.sh --quick                 one round, fewer records
 #   scripts/bench-local.sh --output json --plot latency.svg
 #   scripts/bench-local.sh --rate 0 --records 1000000 --systems weft
+#   scripts/bench-local.sh --rate 0 --systems weft,weft-sealed    what a key costs
 #   scripts/bench-local.sh idle                    what an idle mesh costs
 #
 # Flags go to weft-bench (--help lists them). Results are on stdout, all else on stderr. NATS and

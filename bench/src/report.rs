@@ -214,6 +214,15 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// The median of one system's records a second by another's, round by round.
+#[must_use]
+pub(crate) fn share(of: &[Figures], by: &[Figures]) -> Option<f64> {
+    let pairs = of.iter().zip(by).filter(|(_, by)| by.records_per_second > 0.0);
+    let shares: Vec<f64> =
+        pairs.map(|(of, by)| of.records_per_second / by.records_per_second).collect();
+    (!shares.is_empty()).then(|| rounded(median(shares), 4))
+}
+
 /// A compared system: measured, or why not.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -250,6 +259,10 @@ pub(crate) struct Report {
     pub(crate) weft: Option<Figures>,
     /// The others', by name.
     pub(crate) peers_compared: BTreeMap<&'static str, Compared>,
+    /// Records a second of a sealed mesh by those of one in the clear, in the same round: the
+    /// median. None when not both were measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sealed_share: Option<f64>,
     /// What the machine itself does, in the same rounds.
     pub(crate) floor: Floor,
     /// Where.
@@ -292,14 +305,19 @@ impl Report {
             match compared {
                 Compared::Measured(figures) => row(&mut text, name, figures),
                 Compared::Skipped { skipped } => {
-                    writeln!(text, "{name:<6} skipped: {skipped}").ok();
+                    writeln!(text, "{name:<11} skipped: {skipped}").ok();
                 }
             }
+        }
+        if let Some(share) = self.sealed_share {
+            let percent = 100.0 * share;
+            writeln!(text, "weft-sealed has {percent:.1} % of weft's records/s, round by round")
+                .ok();
         }
         let floor = &self.floor;
         writeln!(
             text,
-            "floor  fan-out p50 {} us, p99 {} us; {} packets/s with sendmmsg, {} with offload",
+            "floor       fan-out p50 {} us, p99 {} us; {} packets/s with sendmmsg, {} with offload",
             floor.fanout_us.p50,
             floor.fanout_us.p99,
             thousands(floor.sendmmsg_packets_per_second),
@@ -310,7 +328,7 @@ impl Report {
     }
 }
 
-const TABLE_HEAD: &str = "system  records/s    p50 us    p99 us  p99.9 us    max us  B/record  \
+const TABLE_HEAD: &str = "system        records/s    p50 us    p99 us  p99.9 us    max us  B/record  \
                           packets/record  cpu us/record  publish ns p50/p99    lost  doubled";
 
 fn row(text: &mut String, name: &str, figures: &Figures) {
@@ -324,7 +342,7 @@ fn row(text: &mut String, name: &str, figures: &Figures) {
     );
     writeln!(
         text,
-        "{name:<6}{:>11}{:>10.1}{:>10.1}{:>10.1}{:>10.0}{:>10}{:>16}{:>15.2}{publish:>20}{:>8}{:>9}",
+        "{name:<11}{:>12}{:>10.1}{:>10.1}{:>10.1}{:>10.0}{:>10}{:>16}{:>15.2}{publish:>20}{:>8}{:>9}",
         thousands(figures.records_per_second),
         latency.p50,
         latency.p99,

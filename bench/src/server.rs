@@ -45,7 +45,7 @@ impl Server {
         let path = find(name).with_context(|| missing(name))?;
         let mut command = Command::new(path);
         match system {
-            System::Weft => return Ok(None),
+            System::Weft | System::WeftSealed => return Ok(None),
             System::Nats => nats(&mut command, address, directory)?,
             System::Redis => redis(&mut command, address, directory),
         }
@@ -74,7 +74,7 @@ fn missing(name: &str) -> String {
 
 const fn program(system: System) -> Option<&'static str> {
     match system {
-        System::Weft => None,
+        System::Weft | System::WeftSealed => None,
         System::Nats => Some("nats-server"),
         System::Redis => Some("redis-server"),
     }

@@ -54,7 +54,8 @@ pub(crate) struct Options {
     /// Runs of each system at each rate; figures are medians [default: 5].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// What to measure; always in the order weft, nats, redis.
+    /// What to measure; weft-sealed is weft with a key. In turns, in the order weft,
+    /// weft-sealed, nats, redis [default: weft, nats, redis].
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [System::Weft, System::Nats, System::Redis])]
     systems: Vec<System>,
     /// Decides the keys.
@@ -189,7 +190,7 @@ fn summary(
 ) -> Report {
     let figures = |system| rounds.get(&system).and_then(|r: &Rounds| Figures::median(&r.figures));
     let mut peers_compared = BTreeMap::new();
-    for system in [System::Nats, System::Redis] {
+    for system in [System::WeftSealed, System::Nats, System::Redis] {
         if let Some(figures) = figures(system) {
             peers_compared.insert(system.name(), Compared::Measured(Box::new(figures)));
         } else if let Some(reason) = skipped.get(&system) {
@@ -197,9 +198,11 @@ fn summary(
             peers_compared.insert(system.name(), Compared::Skipped { skipped });
         }
     }
+    let sealed = rounds.get(&System::WeftSealed).zip(rounds.get(&System::Weft));
     Report {
         rate,
         rounds: options.rounds(),
+        sealed_share: sealed.and_then(|(of, by)| report::share(&of.figures, &by.figures)),
         weft: figures(System::Weft),
         peers_compared,
         floor: Floor::median(floors),

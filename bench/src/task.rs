@@ -16,8 +16,12 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum System {
-    /// Weft: a mesh of equals, no server.
+    /// Weft: a mesh of equals, no server, in the clear.
     Weft,
+    /// The same with a key: every packet is sealed.
+    #[value(name = "weft-sealed")]
+    #[serde(rename = "weft-sealed")]
+    WeftSealed,
     /// NATS core publish and subscribe.
     Nats,
     /// Redis Pub/Sub.
@@ -30,6 +34,7 @@ impl System {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Weft => "weft",
+            Self::WeftSealed => "weft-sealed",
             Self::Nats => "nats",
             Self::Redis => "redis",
         }

@@ -28,6 +28,7 @@ fn report(weft: Option<Figures>) -> Report {
             ("nats", Compared::Measured(Box::new(figures(2.0)))),
             ("redis", skipped),
         ]),
+        sealed_share: None,
         floor: Floor::default(),
         machine: Machine { cpu: "cpu".into(), cores: 2, kernel: "6".into() },
         commit: None,
@@ -111,6 +112,17 @@ fn without_our_own_system_there_are_only_the_others() {
     let value = serde_json::to_value(report(None)).expect("written");
     assert_eq!(value.get("latency_us"), None);
     assert!(value["peers_compared"]["nats"]["latency_us"].is_object());
+}
+
+#[test]
+fn what_a_key_costs_is_compared_within_each_round() {
+    let rounds = |seconds: &[f64]| seconds.iter().map(|&s| figures(s)).collect::<Vec<_>>();
+    // A machine that slows down to a half slows both.
+    let (clear, sealed) = (rounds(&[1.0, 2.0, 1.0]), rounds(&[1.25, 2.5, 1.0]));
+    assert_eq!(share(&sealed, &clear), Some(0.8));
+    assert_eq!(share(&sealed, &[]), None);
+    let report = Report { sealed_share: Some(0.8), ..report(Some(figures(1.0))) };
+    assert!(report.table().contains("80.0 % of weft's records/s"), "{}", report.table());
 }
 
 #[test]

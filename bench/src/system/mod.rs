@@ -62,7 +62,7 @@ pub(crate) trait Receiver: Send {
 /// When the system can't be reached.
 pub(crate) fn publisher(task: &Task, keys: &[Key]) -> anyhow::Result<Box<dyn Publisher>> {
     Ok(match task.system {
-        System::Weft => Box::new(weft::MeshPublisher::join(task, keys)?),
+        System::Weft | System::WeftSealed => Box::new(weft::MeshPublisher::join(task, keys)?),
         System::Nats => Box::new(nats::publisher(task, keys)?),
         System::Redis => Box::new(redis::publisher(task, keys)?),
     })
@@ -74,7 +74,7 @@ pub(crate) fn publisher(task: &Task, keys: &[Key]) -> anyhow::Result<Box<dyn Pub
 /// When the system can't be reached.
 pub(crate) fn receiver(task: &Task, keys: &[Key]) -> anyhow::Result<Box<dyn Receiver>> {
     Ok(match task.system {
-        System::Weft => Box::new(weft::MeshReceiver::join(task, keys)?),
+        System::Weft | System::WeftSealed => Box::new(weft::MeshReceiver::join(task, keys)?),
         System::Nats => Box::new(nats::subscriber(task, keys)?),
         System::Redis => Box::new(redis::subscriber(task, keys)?),
     })

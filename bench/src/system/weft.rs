@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use tokio::runtime::{Builder, Runtime};
-use weft::{Cache, MemberState, Mesh, Watch, WatchBatch, WatchFilter};
+use weft::{Cache, Key as MeshKey, MemberState, Mesh, Watch, WatchBatch, WatchFilter};
 
 use super::{Applied, Publisher, Receiver, Stop, WireProbe};
 use crate::keys::{CLUSTER, Key, NAMESPACE};
-use crate::task::{Task, Wire};
+use crate::task::{System, Task, Wire};
 
 /// How long the members may take to find each other.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,6 +25,8 @@ const ROOM_PER_KEY: usize = 2;
 /// by then; to wake a second thread for each packet would be work that no application has, on the
 /// cores that are being measured. The other clients need no such thread.
 const JOURNAL_EVERY: Duration = Duration::from_millis(10);
+/// The key of a sealed mesh. No secret: it lives on loopback for as long as a run takes.
+const MESH_KEY: [u8; 32] = *b"measured, not kept secret: a key";
 /// Batches that may wait for the journal: a record each, as when paced, it is seconds at any pace
 /// that a packet per record can keep.
 const WATCH_BATCHES: usize = 65_536;
@@ -52,11 +54,14 @@ impl App {
         let runtime = runtime()?;
         let own = *task.addresses.get(task.index).context("no address for this member")?;
         let others = task.addresses.iter().filter(|address| **address != own);
-        let builder = Mesh::builder(CLUSTER)
+        let mut builder = Mesh::builder(CLUSTER)
             .name(format!("bench-{}", task.index))
             .bind(own)
             .seeds(others.map(ToString::to_string))
             .watch_capacity(WATCH_BATCHES);
+        if task.system == System::WeftSealed {
+            builder = builder.key(MeshKey::from_bytes(MESH_KEY));
+        }
         let mesh = runtime.block_on(builder.start())?;
         let app = Self::with(task, keys, mesh, runtime)?;
         app.wait_for_others(task.peers)?;
