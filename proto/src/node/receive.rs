@@ -31,6 +31,17 @@ use crate::wire::summary::Summary;
 /// end it.
 const HEARD_PERIODS: u32 = 3;
 
+/// Whether the sender of this is told something small in return. It is heard all the same where its
+/// address is not proven, but nothing goes there except a challenge: with its headers, and the heads
+/// that go along, a small answer is larger than what asked for it.
+const fn wants_word(section: &Section<'_>) -> bool {
+    match section.kind {
+        Kind::Probe | Kind::Hello => true,
+        Kind::Heads => section.flags & HEADS_ACK_WANTED != 0,
+        _ => false,
+    }
+}
+
 /// Who sent a packet, and how it came.
 #[derive(Clone, Copy)]
 pub(super) struct Sender {
@@ -84,11 +95,12 @@ impl Node {
         let mut reader = Reader::new(body);
         let origin = packet::decode_prelude(&mut reader)?;
         let mut sender = Sender { origin, addr, via, bytes: datagram.len(), standing };
-        let mut unheard = false;
+        let (mut unheard, mut unanswered) = (false, false);
         loop {
             let read = section::next(&mut reader).and_then(|section| {
                 let Some(section) = section else { return Ok(false) };
                 if self.passes(now, &mut sender, &header, &section)? {
+                    unanswered |= wants_word(&section);
                     self.route(now, sender, &section)?;
                 } else {
                     unheard |= !matches!(section.kind, Kind::Challenge | Kind::Response);
@@ -104,8 +116,10 @@ impl Node {
                 }
             }
         }
-        if unheard && sender.standing != Standing::Proven {
+        if sender.standing != Standing::Proven && (unheard || unanswered) {
             self.challenge(now, &sender, &header);
+        }
+        if unheard && sender.standing != Standing::Proven {
             return Err(DropReason::Unproven);
         }
         Ok(())
@@ -182,6 +196,7 @@ impl Node {
                 self.spread.hears_multicast(from.origin.peer, until);
                 Ok(())
             }
+            Kind::Probe if from.standing != Standing::Proven => Ok(()),
             Kind::Probe => {
                 let bytes = u32::try_from(from.bytes).unwrap_or(u32::MAX);
                 self.control.probed(from.addr, bytes);
@@ -296,7 +311,7 @@ impl Node {
             self.streams.meet(from.origin, now.at)?;
             if self.spread.addr_of(from.origin.peer).is_some() {
                 self.spread.acks.wanted(from.origin, now.at);
-            } else {
+            } else if from.standing == Standing::Proven {
                 // A joiner that the news has not reached us of yet: its stream is known from now on.
                 self.confirm_to(from.addr, from.origin);
             }
@@ -366,7 +381,8 @@ impl Node {
         let hello = Hello::decode(section.body).map_err(|_| DropReason::BadMember)?;
         let multicast = from.via == Via::Multicast;
         self.membership.handle_hello(now.at, hello, from.addr, multicast);
-        if multicast && self.spread.addr_of(from.origin.peer).is_some() {
+        let is_member = self.spread.addr_of(from.origin.peer).is_some();
+        if multicast && is_member && from.standing == Standing::Proven {
             self.control.heard(from.addr);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Streams whose origins are gone: reports of their ends, and forgetting them.
 
 use super::{Node, Sender};
+use crate::admit::Standing;
 use crate::error::DropReason;
 use crate::event::FlushReason;
 use crate::id::{Origin, PeerId, Seq};
@@ -113,6 +114,9 @@ impl Node {
 
     /// Tells who still tracks these streams that they are forgotten here.
     pub(super) fn tell_forgotten(&mut self, to: Sender, origins: &[Origin]) {
+        if to.standing != Standing::Proven {
+            return;
+        }
         let number = |&origin: &Origin| Some((origin, self.streams.forgotten(origin)?));
         let seals: Vec<(Origin, Seq)> = origins.iter().filter_map(number).collect();
         self.control.seals(to.addr, true, &seals);

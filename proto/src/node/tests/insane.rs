@@ -56,7 +56,8 @@ impl Insane {
         challenge.cookie
     }
 
-    fn say(&mut self, net: &mut Net, to: usize, fill: impl FnOnce(&mut Vec<u8>)) {
+    /// Returns the packet's bytes.
+    fn say(&mut self, net: &mut Net, to: usize, fill: impl FnOnce(&mut Vec<u8>)) -> usize {
         let (suite, key_id) = self.gate.method();
         let header = Header {
             version: VERSION,
@@ -74,6 +75,7 @@ impl Insane {
         fill(&mut packet);
         self.gate.seal(&header, &mut packet, HEADER_BYTES);
         net.inject(to, self.addr, &packet);
+        packet.len()
     }
 }
 
@@ -200,4 +202,52 @@ fn a_clock_from_the_future_is_reported_and_its_records_apply() {
     assert_eq!(net.peer(0).node.stats().stamps_ahead, 100);
     assert_eq!(quarantined(&net, 0), [own.peer]);
     assert!(net.peer(0).has_all(own, 100), "an invalidation may always apply");
+}
+
+#[test]
+fn whatever_a_sender_says_from_another_address_is_answered_with_less() {
+    let mut net = calendar_mesh(47, 3);
+    // Not a member: what it says of its own stream is confirmed to the address it came from.
+    let own = Origin { peer: PeerId(77), boot: Boot(net.now().wall.as_micros()) };
+    let mut insane = Insane::meet(&mut net, 2, own);
+    publish(&mut net, 1, 5);
+    net.run_while("converged", SECOND, Net::converged);
+    let gone = head(origin(&net, 1), 5);
+    net.kill(1);
+    net.run_while("the dead stream is forgotten", 60 * SECOND, |net| {
+        net.peer(2).node.streams().all(|stream| stream.origin != gone.origin)
+    });
+    let small = |out: &mut Vec<u8>| section::put(out, Kind::Probe, 0, 0, |_| {});
+    let says: [(&str, &dyn Fn(&mut Vec<u8>)); 4] = [
+        ("a probe", &small),
+        ("a beacon", &|out| section::put_heads(section::HEADS_ACK_WANTED, &[head(own, 0)], out)),
+        ("a forgotten stream", &|out| section::put_heads(0, &[gone], out)),
+        ("much at once", &|out| {
+            section::put_heads(section::HEADS_ACK_WANTED, &[gone], out);
+            small(out);
+        }),
+    ];
+    for proven in [true, false] {
+        let mut answered = 0;
+        for (n, (what, fill)) in (1..).zip(says) {
+            // Heads that moved lately would go along with an answer.
+            (0..3).for_each(|index| {
+                if index != 1 {
+                    publish(&mut net, index, 1)
+                }
+            });
+            net.run_for(Duration::from_millis(50));
+            if !proven {
+                insane.addr = SocketAddr::from(([203, 0, 113, n], 53));
+            }
+            net.recording = Some(Vec::new());
+            let bytes = insane.say(&mut net, 2, fill);
+            let sent = net.recording.take().unwrap();
+            let to_it = sent.iter().filter(|(_, to, _)| *to == insane.addr);
+            let back: usize = to_it.map(|(_, _, packet)| packet.len()).sum();
+            assert!(proven || back <= bytes, "{what}: {back} bytes for {bytes}");
+            answered += back;
+        }
+        assert!(!proven || answered > 300, "these are answered where the address is proven");
+    }
 }
