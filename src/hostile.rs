@@ -4,7 +4,7 @@
 use crate::config::check_text;
 use crate::http::any_request;
 
-pub use weft_proto::hostile::{Decoder, Target};
+pub use weft_proto::hostile::{Decoder, Target, section_kinds};
 
 /// Decoders of the core and of the agent.
 #[must_use]

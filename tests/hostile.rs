@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use engine::{Counting, Dice, corpus, give, input, run};
-use weft::hostile::targets;
+use weft::hostile::{section_kinds, targets};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -33,6 +33,29 @@ fn the_corpus_is_replayed_and_has_samples_for_every_decoder() {
         for sample in samples.iter().chain(samples.iter().rev()) {
             give(&target, &mut decoder, sample);
         }
+    }
+}
+
+/// The kinds of the sections in a packet's body.
+fn kinds(mut body: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let Some((header, rest)) = body.split_first_chunk::<8>() {
+        kinds.push(header[0]);
+        let length = usize::from(u16::from_le_bytes([header[2], header[3]])).next_multiple_of(8);
+        body = rest.get(length..).unwrap_or_default();
+    }
+    kinds
+}
+
+#[test]
+fn the_corpus_has_samples_of_every_kind_of_section() {
+    // A body begins with 16 bytes of prelude, which the insane member's packets get later.
+    for (name, prelude) in [("sections", 16), ("insane", 0)] {
+        let target = targets().into_iter().find(|target| target.name == name).expect("a decoder");
+        let samples = corpus(&target);
+        let there: Vec<u8> = samples.iter().flat_map(|sample| kinds(&sample[prelude..])).collect();
+        let lacking: Vec<u8> = section_kinds().filter(|kind| !there.contains(kind)).collect();
+        assert!(lacking.is_empty(), "{name} has no sample of the kinds {lacking:?}");
     }
 }
 

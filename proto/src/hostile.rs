@@ -14,13 +14,15 @@ use crate::event::{NodeConfig, Via};
 use crate::id::{Boot, ClusterName, Origin, PeerId, PeerName, Seq};
 use crate::key::{Key, KeyId, Keyring};
 use crate::limits::{LOG_BYTES_MIN, PACKET_BYTES_MAX};
-use crate::member::{Hello, Identity, MemberConfig, Membership};
+use crate::member::{Hello, Identity, MemberBody, MemberConfig, Membership};
 use crate::node::Node;
 use crate::time::{Instant, Now, Wall};
 use crate::wire::batch::Batch;
 use crate::wire::bytes::Reader;
+use crate::wire::freshness::{self, Answer, Ask, Listing};
 use crate::wire::packet::{self, HEADER_BYTES, Header, SenderId, VERSION};
 use crate::wire::seal::{BodyBuffer, Suite};
+use crate::wire::seals::Seals;
 use crate::wire::section::{self, BatchHead, Challenge, Digest, Kind, Pull, Pulled, Section};
 use crate::wire::summary::Summary;
 
@@ -47,6 +49,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "stranger", make: stranger },
     Target { name: "insane", make: insane },
 ];
+
+/// Every kind of section, by its number on the wire.
+pub fn section_kinds() -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).filter(|&byte| Kind::from_wire(byte).is_some())
+}
 
 /// The key of the meshes here; recordings in the corpus are sealed with it.
 pub const KEY: [u8; 32] = [1; 32];
@@ -95,7 +102,15 @@ fn take(from: Origin, section: &Section<'_>) {
         Kind::Challenge => drop(Challenge::take(section)),
         Kind::Response => drop(section::take_response(section)),
         Kind::Keys => drop(section::take_keys(section)),
-        _ => {}
+        Kind::Seals => drop(Seals::take(section)),
+        Kind::Ask => drop(Ask::take(section)),
+        Kind::Answer => drop(Answer::take(section)),
+        Kind::Listing => drop(Listing::take(section)),
+        Kind::Farewell => drop(freshness::take_farewell(section)),
+        // Decoders of their own: `swim` here, `directory` of the agent.
+        Kind::Swim | Kind::Directory => {}
+        // They have no content, or none that is looked at.
+        Kind::Heard | Kind::Probe | Kind::Probed => {}
     }
 }
 
@@ -161,18 +176,20 @@ fn moment(millis: u64) -> Now {
     }
 }
 
-fn swim() -> Decoder {
-    let fresh = || {
-        let identity = Identity {
-            name: PeerName::new("victim").expect("invariant: a valid name"),
-            addr: addr(1),
-            boot: Boot(5),
-            bump: 0,
-            region: crate::id::Label::default(),
-            zone: crate::id::Label::default(),
-        };
-        Membership::new(identity, MemberConfig::lan(), 7, moment(0).at)
+fn member(name: &str, addr: SocketAddr, boot: u64) -> Membership {
+    let identity = Identity {
+        name: PeerName::new(name).expect("invariant: a valid name"),
+        addr,
+        boot: Boot(boot),
+        bump: 0,
+        region: crate::id::Label::default(),
+        zone: crate::id::Label::default(),
     };
+    Membership::new(identity, MemberConfig::lan(), 7, moment(0).at)
+}
+
+fn swim() -> Decoder {
+    let fresh = || member("victim", addr(1), 5);
     let (mut membership, mut inputs) = (fresh(), 0_u32);
     Box::new(move |bytes| {
         inputs += 1;
@@ -237,7 +254,7 @@ fn stranger() -> Decoder {
     })
 }
 
-/// A member's packets with any sections: the body after the prelude is what comes in.
+/// A live member's packets with any sections: the body after the prelude is what comes in.
 fn insane() -> Decoder {
     struct Insane {
         gate: Gate,
@@ -312,11 +329,30 @@ fn insane() -> Decoder {
             self.say(moment(0), origin, &response);
             assert_eq!(self.node.senders(), 1, "it has proven itself");
         }
+
+        /// Joins, as a member does: much is only looked at when a member says it.
+        fn join(&mut self, origin: Origin) {
+            let mut own = member("insane", addr(66), origin.boot.0);
+            let victim = member("victim", addr(1), moment(0).wall.as_micros());
+            own.announce(moment(0).at, victim.identity());
+            while let Some(transmit) = own.poll_transmit() {
+                if let MemberBody::Swim(bytes) = transmit.body {
+                    let mut sections = Vec::new();
+                    section::put(&mut sections, Kind::Swim, 0, 0, |out| {
+                        out.extend_from_slice(&bytes);
+                    });
+                    self.say(moment(0), origin, &sections);
+                }
+            }
+            drain(&mut self.node, moment(0), &mut self.out, |_| {});
+            assert_eq!(self.node.live_members(), 1, "it is a member");
+        }
     }
 
     let fresh = move || {
         let mut insane = Insane::new();
         insane.prove(origin);
+        insane.join(origin);
         insane
     };
     let mut insane = fresh();

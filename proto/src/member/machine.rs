@@ -421,7 +421,7 @@ impl Membership {
     }
 
     /// Starts the SWIM join with somebody who answered.
-    pub(super) fn announce(&mut self, now: Instant, identity: &Identity) {
+    pub(crate) fn announce(&mut self, now: Instant, identity: &Identity) {
         let node = Node::new(identity.clone(), false);
         if self.check_room(now, node.peer()).is_ok() {
             // Fails only if the codec does, which has room for an announcement.

@@ -79,7 +79,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const fn from_wire(byte: u8) -> Option<Self> {
+    pub(crate) const fn from_wire(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Batch,
             2 => Self::Fragment,
