@@ -217,9 +217,10 @@ fn whatever_a_sender_says_from_another_address_is_answered_with_less() {
     net.run_while("the dead stream is forgotten", 60 * SECOND, |net| {
         net.peer(2).node.streams().all(|stream| stream.origin != gone.origin)
     });
-    let small = |out: &mut Vec<u8>| section::put(out, Kind::Probe, 0, 0, |_| {});
-    let says: [(&str, &dyn Fn(&mut Vec<u8>)); 4] = [
-        ("a probe", &small),
+    type Fill<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let small: Fill<'_> = &|out| section::put(out, Kind::Probe, 0, 0, |_| {});
+    let says: [(&str, Fill<'_>); 4] = [
+        ("a probe", small),
         ("a beacon", &|out| section::put_heads(section::HEADS_ACK_WANTED, &[head(own, 0)], out)),
         ("a forgotten stream", &|out| section::put_heads(0, &[gone], out)),
         ("much at once", &|out| {
