@@ -186,7 +186,7 @@ pub const DIRECTORY_BYTES_MAX: usize = 1_100;
 pub const KEYS_MAX: usize = 4;
 /// Senders whose counters are watched: a mesh of 1,000 restarted four times within an hour. One
 /// more makes the one that was silent longest a stranger again. With bitmaps of 1 KiB and ciphers
-/// of as much, 8 MiB at most.
+/// of as much for each key in the ring, 20 MiB at most.
 pub const SENDERS_MAX: usize = 4_096;
 /// Addresses that one sender may speak from: its interfaces.
 pub const SENDER_ADDRESSES_MAX: usize = 4;

@@ -52,9 +52,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 const IDLE_AFTER: Duration = Duration::from_secs(60);
 /// A sender that was silent for so long is forgotten, and asked anew if it comes back.
 const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);
-/// Ciphers kept for a sender: the present one and, while keys rotate, the one before.
-const CIPHERS_MAX: usize = 2;
-
 /// What is known of who sent a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -69,12 +66,27 @@ pub enum Standing {
 #[derive(Debug)]
 struct Sender {
     window: Window,
-    /// The newest last.
+    /// A process has one, for good.
+    suite: Suite,
+    /// One for each key of the ring that its packets named since it was idle.
     ciphers: Vec<Cipher>,
     /// The newest last.
     addrs: Vec<SocketAddr>,
     heard_at: Instant,
     challenged_at: Option<Instant>,
+}
+
+impl Sender {
+    /// Its cipher under this key. It is kept whether or not the packet opens, so that forgeries cost
+    /// one derivation for each key of the ring, and nobody's flood can use up a rate that a live
+    /// sender needs when keys rotate.
+    fn cipher(&mut self, id: KeyId, derive: impl FnOnce() -> Cipher) -> &Cipher {
+        let at = self.ciphers.iter().position(|cipher| cipher.id() == id).unwrap_or_else(|| {
+            self.ciphers.push(derive());
+            self.ciphers.len() - 1
+        });
+        &self.ciphers[at]
+    }
 }
 
 #[derive(Debug)]
@@ -267,7 +279,7 @@ impl Gate {
         let Some(keyed) = &self.0 else { return };
         assert!(keyed.senders.len() <= SENDERS_MAX && keyed.strangers.len() <= STRANGERS_MAX);
         for sender in keyed.senders.values() {
-            assert!(sender.ciphers.len() <= CIPHERS_MAX);
+            assert!(sender.ciphers.len() <= keyed.roots.len());
             assert!((1..=SENDER_ADDRESSES_MAX).contains(&sender.addrs.len()));
         }
         assert_eq!(keyed.ring.sealing().map(Key::id), Some(keyed.sealing.id()));
@@ -278,34 +290,6 @@ impl Gate {
 impl Keyed {
     fn root(&self, id: KeyId) -> Option<&Root> {
         self.roots.iter().find(|(known, _)| *known == id).map(|(_, root)| root)
-    }
-
-    /// Opens with the cipher that `cached` has, or with one that is derived if the rate allows;
-    /// that one is returned if it fits.
-    fn open_with(
-        &mut self,
-        now: Instant,
-        from: IpAddr,
-        header: &Header,
-        cached: impl Fn(&Self, KeyId, Suite) -> Option<&Cipher>,
-        opened: impl FnOnce(&Cipher) -> Result<(), DropReason>,
-    ) -> Result<Option<Cipher>, DropReason> {
-        let (Some(id), Some(suite)) = (KeyId::new(header.key_id), Suite::from_wire(header.suite))
-        else {
-            return Err(DropReason::UnknownKey);
-        };
-        if self.root(id).is_none() {
-            return Err(DropReason::UnknownKey);
-        }
-        if let Some(cipher) = cached(self, id, suite) {
-            return opened(cipher).map(|()| None);
-        }
-        if !self.derivations.take(now, from) {
-            return Err(DropReason::Throttled);
-        }
-        let root = self.root(id).ok_or(DropReason::UnknownKey)?;
-        let cipher = Cipher::derive(root, id, suite, &header.sender);
-        opened(&cipher).map(|()| Some(cipher))
     }
 
     fn open(
@@ -321,43 +305,58 @@ impl Keyed {
             return Err(DropReason::Truncated);
         }
         self.sweep(now);
-        let fits = |cipher: &&Cipher, id, suite| cipher.id() == id && cipher.suite() == suite;
-        let known = self.senders.get(&header.sender);
-        let is_known = known.is_some();
-        if known.is_some_and(|sender| !sender.window.is_new(header.counter)) {
+        let known = self.senders.get_mut(&header.sender);
+        if known.as_ref().is_some_and(|sender| !sender.window.is_new(header.counter)) {
             return Err(DropReason::Replayed);
         }
-        let derived = self.open_with(
-            now,
-            from.ip(),
-            header,
-            |keyed, id, suite| {
-                if is_known {
-                    let ciphers = &keyed.senders.get(&header.sender)?.ciphers;
-                    return ciphers.iter().find(|cipher| fits(cipher, id, suite));
-                }
-                let of_sender = |stranger: &&Stranger| stranger.sender == header.sender;
-                let stranger = keyed.strangers.iter().find(of_sender)?;
-                Some(&stranger.cipher).filter(|cipher| fits(cipher, id, suite))
-            },
-            |cipher| cipher.open(header.counter, clear, sealed, body),
-        )?;
-        let Some(sender) = self.senders.get_mut(&header.sender) else {
-            if let Some(cipher) = derived {
-                self.meet(header.sender, cipher);
-            }
-            return Ok(Standing::Stranger);
+        let (Some(id), Some(suite)) = (KeyId::new(header.key_id), Suite::from_wire(header.suite))
+        else {
+            return Err(DropReason::UnknownKey);
         };
+        let root = self.roots.iter().find(|(known, _)| *known == id).map(|(_, root)| root);
+        let root = root.ok_or(DropReason::UnknownKey)?;
+        let Some(sender) = known else {
+            return self.open_stranger(now, from.ip(), header, (id, suite), |cipher| {
+                cipher.open(header.counter, clear, sealed, body)
+            });
+        };
+        if sender.suite != suite {
+            return Err(DropReason::BadTag);
+        }
+        let cipher = sender.cipher(id, || Cipher::derive(root, id, suite, &header.sender));
+        cipher.open(header.counter, clear, sealed, body)?;
         sender.window.mark(header.counter);
         sender.heard_at = now;
-        if let Some(cipher) = derived {
-            if sender.ciphers.len() >= CIPHERS_MAX {
-                sender.ciphers.remove(0);
-            }
-            sender.ciphers.push(cipher);
-        }
         let proven = sender.addrs.contains(&from);
         Ok(if proven { Standing::Proven } else { Standing::Elsewhere })
+    }
+
+    /// Opens with the stranger's cipher, or with one that is derived if the rate allows; that one
+    /// is kept if it fits.
+    fn open_stranger(
+        &mut self,
+        now: Instant,
+        from: IpAddr,
+        header: &Header,
+        (id, suite): (KeyId, Suite),
+        opened: impl FnOnce(&Cipher) -> Result<(), DropReason>,
+    ) -> Result<Standing, DropReason> {
+        let kept = self.strangers.iter().find(|stranger| {
+            let Stranger { sender, cipher, .. } = stranger;
+            *sender == header.sender && cipher.id() == id && cipher.suite() == suite
+        });
+        if let Some(stranger) = kept {
+            opened(&stranger.cipher)?;
+        } else {
+            if !self.derivations.take(now, from) {
+                return Err(DropReason::Throttled);
+            }
+            let root = self.root(id).ok_or(DropReason::UnknownKey)?;
+            let cipher = Cipher::derive(root, id, suite, &header.sender);
+            opened(&cipher)?;
+            self.meet(header.sender, cipher);
+        }
+        Ok(Standing::Stranger)
     }
 
     /// Keeps a stranger's cipher at hand until it has returned its cookie; the one who was met
@@ -417,6 +416,8 @@ impl Keyed {
             }
             return true;
         }
+        // The packet that brought the cookie has opened, so this is its sender's.
+        let Some(suite) = Suite::from_wire(header.suite) else { return false };
         if self.senders.len() >= SENDERS_MAX {
             let oldest = self.senders.iter().min_by_key(|(_, sender)| sender.heard_at);
             if let Some(oldest) = oldest.map(|(id, _)| *id) {
@@ -429,6 +430,7 @@ impl Keyed {
         let sender = Sender {
             // Whatever it sent before may be a recording.
             window: Window::after(header.counter),
+            suite,
             ciphers: stranger.map(|stranger| stranger.cipher).into_iter().collect(),
             addrs: vec![from],
             heard_at: now,

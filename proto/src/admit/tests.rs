@@ -170,6 +170,36 @@ fn a_flood_of_strangers_is_derived_for_at_a_rate() {
 }
 
 #[test]
+fn a_flood_in_the_name_of_others_does_not_delay_a_rotation() {
+    let mut a = Talker::new(0, Suite::Aes256Gcm, &[1, 2]);
+    let mut b = Talker::new(1, Suite::Aes256Gcm, &[1, 2]);
+    a.meet(at(0), addr(2), &mut b);
+    // From b's address, and from so many others that nobody has a rate left.
+    let forged = |sender: SenderId, key_id: KeyId, counter: u64| {
+        let (mut header, packet) = Talker::new(7, Suite::Aes256Gcm, &[1]).say(b"hello mesh");
+        (header.sender, header.key_id, header.counter) = (sender, key_id.number(), counter);
+        (header, packet)
+    };
+    for n in 0..20_000_u32 {
+        let from = SocketAddr::from((std::net::Ipv4Addr::from(n.to_be_bytes()), 9));
+        let from = if n % 2 == 0 { addr(2) } else { from };
+        let known = forged(b.id, key(1 + (n % 4 / 2) as u8).id(), u64::from(n) + 1_000_000);
+        assert_eq!(a.hear(at(1), from, &known), Err(DropReason::BadTag));
+        let suite = Suite::ChaCha20Poly1305 as u8;
+        let other = (Header { suite, ..known.0 }, known.1);
+        assert_eq!(a.hear(at(1), from, &other), Err(DropReason::BadTag));
+        let _ = a.hear(at(1), from, &forged(number(n + 9), key(1).id(), 0));
+    }
+    assert_eq!(
+        a.hear(at(1), addr(2), &forged(number(2), key(1).id(), 0)),
+        Err(DropReason::Throttled)
+    );
+    b.gate.use_key(key(2).id()).unwrap();
+    let rotated = b.say(b"hello mesh");
+    assert_eq!(a.hear(at(1), addr(2), &rotated), Ok(Standing::Proven));
+}
+
+#[test]
 fn forged_strangers_leave_nothing_behind() {
     let mut a = Talker::new(0, Suite::Aes256Gcm, &[1]);
     let mut packet = Talker::new(1, Suite::Aes256Gcm, &[1]).say(b"hello mesh");
