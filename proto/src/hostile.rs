@@ -254,117 +254,108 @@ fn stranger() -> Decoder {
     })
 }
 
+/// Someone with the key who makes packets by hand, and the node that they go to.
+struct Insane {
+    origin: Origin,
+    gate: Gate,
+    counter: u64,
+    node: Node,
+    packet: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Insane {
+    const SENDER: SenderId = [0xee; 16];
+
+    /// A live member: much is only looked at when a member says it.
+    fn new() -> Self {
+        let ring = Keyring::new([Key::from_bytes(KEY)]).expect("invariant: one key fits");
+        let peer = PeerName::new("insane").expect("invariant: a valid name").id();
+        let mut insane = Self {
+            origin: Origin { peer, boot: Boot(7) },
+            gate: Gate::new(Self::SENDER, &cluster(), Suite::Aes256Gcm, ring),
+            counter: 0,
+            node: victim([9; 16]),
+            packet: Vec::new(),
+            out: Vec::new(),
+        };
+        insane.prove();
+        insane.join();
+        insane
+    }
+
+    fn say(&mut self, now: Now, sections: &[u8]) {
+        let (suite, key_id) = self.gate.method();
+        let header = Header {
+            version: VERSION,
+            readable_by: VERSION,
+            suite,
+            key_id,
+            cluster: cluster().tag(),
+            sender: Self::SENDER,
+            counter: self.counter,
+        };
+        self.counter += 1;
+        self.packet.clear();
+        header.encode(&mut self.packet);
+        packet::encode_prelude(self.origin, &mut self.packet);
+        self.packet.extend_from_slice(sections);
+        self.gate.seal(&header, &mut self.packet, HEADER_BYTES);
+        self.node.handle_datagram(now, addr(66), Via::Unicast, &self.packet);
+    }
+
+    /// Returns the cookie, as a live process does.
+    fn prove(&mut self) {
+        let mut padding = Vec::new();
+        section::put(&mut padding, Kind::Directory, 0, 0, |out| out.resize(out.len() + 100, 0));
+        drain(&mut self.node, moment(0), &mut self.out, |_| {});
+        self.say(moment(0), &padding);
+        let mut sent = Vec::new();
+        drain(&mut self.node, moment(0), &mut self.out, |packet| sent.push(packet.to_vec()));
+        let packet = sent.first().expect("invariant: a stranger is challenged");
+        let decoded = Header::decode(packet, VERSION, cluster().tag());
+        let (header, sealed) = decoded.expect("invariant: our own packet");
+        let mut body = BodyBuffer::new();
+        let clear = &packet[..HEADER_BYTES];
+        let opened = self.gate.open(moment(0).at, addr(1), &header, clear, sealed, &mut body);
+        opened.expect("invariant: it has the key");
+        let mut reader = Reader::new(&body);
+        let asked = packet::decode_prelude(&mut reader).and_then(|_| section::next(&mut reader));
+        let section = asked.ok().flatten().expect("invariant: a challenge");
+        let challenge = Challenge::take(&section).expect("invariant: a challenge");
+        let mut response = Vec::new();
+        section::put_response(&challenge.cookie, &mut response);
+        self.say(moment(0), &response);
+        assert_eq!(self.node.senders(), 1, "it has proven itself");
+    }
+
+    fn join(&mut self) {
+        let mut own = member("insane", addr(66), self.origin.boot.0);
+        let victim = member("victim", addr(1), moment(0).wall.as_micros());
+        own.announce(moment(0).at, victim.identity());
+        while let Some(transmit) = own.poll_transmit() {
+            if let MemberBody::Swim(bytes) = transmit.body {
+                let mut swim = Vec::new();
+                section::put(&mut swim, Kind::Swim, 0, 0, |out| out.extend_from_slice(&bytes));
+                self.say(moment(0), &swim);
+            }
+        }
+        drain(&mut self.node, moment(0), &mut self.out, |_| {});
+        assert_eq!(self.node.live_members(), 1, "it is a member");
+    }
+}
+
 /// A live member's packets with any sections: the body after the prelude is what comes in.
 fn insane() -> Decoder {
-    struct Insane {
-        gate: Gate,
-        counter: u64,
-        node: Node,
-        packet: Vec<u8>,
-        out: Vec<u8>,
-        inputs: u32,
-    }
-    const SENDER: SenderId = [0xee; 16];
-    let origin = Origin {
-        peer: PeerName::new("insane").expect("invariant: a valid name").id(),
-        boot: Boot(7),
-    };
-
-    impl Insane {
-        fn new() -> Self {
-            let ring = Keyring::new([Key::from_bytes(KEY)]).expect("invariant: one key fits");
-            Self {
-                gate: Gate::new(SENDER, &cluster(), Suite::Aes256Gcm, ring),
-                counter: 0,
-                node: victim([9; 16]),
-                packet: Vec::new(),
-                out: Vec::new(),
-                inputs: 0,
-            }
-        }
-
-        fn say(&mut self, now: Now, origin: Origin, sections: &[u8]) {
-            let (suite, key_id) = self.gate.method();
-            let header = Header {
-                version: VERSION,
-                readable_by: VERSION,
-                suite,
-                key_id,
-                cluster: cluster().tag(),
-                sender: SENDER,
-                counter: self.counter,
-            };
-            self.counter += 1;
-            self.packet.clear();
-            header.encode(&mut self.packet);
-            packet::encode_prelude(origin, &mut self.packet);
-            self.packet.extend_from_slice(sections);
-            self.gate.seal(&header, &mut self.packet, HEADER_BYTES);
-            self.node.handle_datagram(now, addr(66), Via::Unicast, &self.packet);
-        }
-
-        /// Returns the cookie, as a live process does.
-        fn prove(&mut self, origin: Origin) {
-            let mut padding = Vec::new();
-            section::put(&mut padding, Kind::Directory, 0, 0, |out| out.resize(out.len() + 100, 0));
-            drain(&mut self.node, moment(0), &mut self.out, |_| {});
-            self.say(moment(0), origin, &padding);
-            let mut sent = Vec::new();
-            drain(&mut self.node, moment(0), &mut self.out, |packet| sent.push(packet.to_vec()));
-            let packet = sent.first().expect("invariant: a stranger is challenged");
-            let decoded = Header::decode(packet, VERSION, cluster().tag());
-            let (header, sealed) = decoded.expect("invariant: our own packet");
-            let mut body = BodyBuffer::new();
-            let clear = &packet[..HEADER_BYTES];
-            let at = moment(0).at;
-            let opened = self.gate.open(at, addr(1), &header, clear, sealed, &mut body);
-            opened.expect("invariant: it has the key");
-            let mut reader = Reader::new(&body);
-            let asked =
-                packet::decode_prelude(&mut reader).and_then(|_| section::next(&mut reader));
-            let section = asked.ok().flatten().expect("invariant: a challenge");
-            let challenge = Challenge::take(&section).expect("invariant: a challenge");
-            let mut response = Vec::new();
-            section::put_response(&challenge.cookie, &mut response);
-            self.say(moment(0), origin, &response);
-            assert_eq!(self.node.senders(), 1, "it has proven itself");
-        }
-
-        /// Joins, as a member does: much is only looked at when a member says it.
-        fn join(&mut self, origin: Origin) {
-            let mut own = member("insane", addr(66), origin.boot.0);
-            let victim = member("victim", addr(1), moment(0).wall.as_micros());
-            own.announce(moment(0).at, victim.identity());
-            while let Some(transmit) = own.poll_transmit() {
-                if let MemberBody::Swim(bytes) = transmit.body {
-                    let mut sections = Vec::new();
-                    section::put(&mut sections, Kind::Swim, 0, 0, |out| {
-                        out.extend_from_slice(&bytes);
-                    });
-                    self.say(moment(0), origin, &sections);
-                }
-            }
-            drain(&mut self.node, moment(0), &mut self.out, |_| {});
-            assert_eq!(self.node.live_members(), 1, "it is a member");
-        }
-    }
-
-    let fresh = move || {
-        let mut insane = Insane::new();
-        insane.prove(origin);
-        insane.join(origin);
-        insane
-    };
-    let mut insane = fresh();
+    let (mut insane, mut inputs) = (Insane::new(), 0_u32);
     Box::new(move |bytes| {
-        insane.inputs += 1;
-        if insane.inputs.is_multiple_of(INPUTS_PER_NODE) {
-            insane = fresh();
+        inputs += 1;
+        if inputs.is_multiple_of(INPUTS_PER_NODE) {
+            (insane, inputs) = (Insane::new(), 1);
         }
-        let now = moment(u64::from(insane.inputs) * 2);
-        let bytes = &bytes[..bytes.len().min(PACKET_BYTES_MAX - HEADER_BYTES - 32)];
-        insane.say(now, origin, bytes);
-        let Insane { node, out, inputs, .. } = &mut insane;
+        let now = moment(u64::from(inputs) * 2);
+        insane.say(now, &bytes[..bytes.len().min(PACKET_BYTES_MAX - HEADER_BYTES - 32)]);
+        let Insane { node, out, .. } = &mut insane;
         drain(node, now, out, |_| {});
         if inputs.is_multiple_of(16) {
             node.handle_timeout(now);
