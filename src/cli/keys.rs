@@ -3,7 +3,6 @@
 //! A key is read from a file or from standard input, never from the command line, which everybody
 //! on the host can read.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -134,10 +133,7 @@ fn request(key: &Key) -> AddKeyRequest {
 }
 
 fn read_input() -> Result<Secret, String> {
-    let mut text = String::new();
-    let read = std::io::stdin().take(INPUT_BYTES_MAX).read_to_string(&mut text);
-    read.map_err(|error| format!("cannot read it: {error}"))?;
-    Ok(Secret::new(&text))
+    Secret::read(std::io::stdin(), INPUT_BYTES_MAX)
 }
 
 fn change(what: &str, id: &str, asked: &Asked) -> Result<ExitCode, Failure> {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -25,6 +25,16 @@ pub(crate) struct Secret(Zeroizing<String>);
 impl Secret {
     pub(crate) fn new(text: &str) -> Self {
         Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// Reads at most so many bytes of text.
+    pub(crate) fn read(from: impl Read, bytes_max: u64) -> Result<Self, String> {
+        // Room for all of it at once, so that no copy is left behind by growing.
+        let room = usize::try_from(bytes_max).map_err(|_| "too much to read".to_owned())?;
+        let mut text = Zeroizing::new(String::with_capacity(room + 1));
+        let read = from.take(bytes_max).read_to_string(&mut text);
+        read.map_err(|error| format!("cannot read it: {error}"))?;
+        Ok(Self(text))
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -113,12 +123,7 @@ pub(crate) fn read_secret(path: &Path) -> Result<Secret, String> {
     if length > FILE_BYTES_MAX {
         return Err(format!("{length} bytes, more than {FILE_BYTES_MAX}"));
     }
-    // Room for all of it at once, so that no copy is left behind by growing.
-    let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize + 1));
-    file.take(FILE_BYTES_MAX)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("cannot read it: {error}"))?;
-    Ok(Secret(text))
+    Secret::read(file, FILE_BYTES_MAX)
 }
 
 #[cfg(test)]

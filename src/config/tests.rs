@@ -158,6 +158,36 @@ fn secrets_come_from_the_environment_or_a_file_and_are_not_shown() {
 }
 
 #[test]
+fn secrets_come_from_files_that_the_environment_names() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let secret = |text: &str, mode: u32| {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(text.as_bytes()).expect("room");
+        let mode = std::fs::Permissions::from_mode(mode);
+        file.as_file().set_permissions(mode).expect("our own file");
+        file
+    };
+    let key = secret(&"0b".repeat(32), 0o600);
+    let token = secret("0123456789abcdef\n", 0o640);
+    let read_by_all = secret(&"0c".repeat(32), 0o644);
+    let path = |file: &tempfile::NamedTempFile| file.path().display().to_string();
+    let vars = env(&[
+        ("WEFT_KEY_FILE", &path(&key)),
+        ("WEFT_HTTP_TOKEN_FILE", &path(&token)),
+        ("WEFT_BIND", "10.0.0.5:7946"),
+        ("WEFT_HTTP", "10.0.0.5:7980"),
+    ]);
+    let config = load(&Layer::default(), vars, None).expect("both addresses are covered");
+    assert_eq!(read_keys(&config).expect("valid"), ["0b".repeat(32).parse().expect("a key")]);
+    assert!(config.http_token.read(crate::http::Token::new).expect("valid").is_some());
+    let vars = env(&[("WEFT_KEY_FILE", &path(&read_by_all))]);
+    let config = load(&Layer::default(), vars, None).expect("read later");
+    let error = read_keys(&config).expect_err("others can read it").to_string();
+    assert!(error.starts_with("WEFT_KEY_FILE: ") && error.contains("chmod 600"), "{error}");
+    assert!(!error.contains("0c0c"), "{error}");
+}
+
+#[test]
 fn an_open_admin_interface_has_to_be_asked_for() {
     assert!(refusal("http = \"0.0.0.0:7980\"").contains("http-insecure"));
     let layer = file::parse("f", "http = \"0.0.0.0:7980\"\nhttp-insecure = true").expect("valid");

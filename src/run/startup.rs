@@ -92,7 +92,10 @@ pub(super) fn thread_main(
 /// The cipher that this processor is good at; peers open either.
 fn suite() -> Suite {
     #[cfg(target_arch = "x86_64")]
-    let has_aes = is_x86_feature_detected!("aes") && is_x86_feature_detected!("pclmulqdq");
+    // What the crates `aes` and `polyval` ask for before they use the instructions.
+    let has_aes = is_x86_feature_detected!("aes")
+        && is_x86_feature_detected!("pclmulqdq")
+        && is_x86_feature_detected!("avx");
     #[cfg(target_arch = "aarch64")]
     let has_aes = std::arch::is_aarch64_feature_detected!("aes")
         && std::arch::is_aarch64_feature_detected!("pmull");
