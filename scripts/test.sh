@@ -71,6 +71,20 @@ if command -v vagrant > /dev/null; then
   rm -rf "$home"
 fi
 
+# Licences and sources follow from what is on this machine; advisories from a database on the network.
+if cargo deny --version > /dev/null 2>&1; then
+  step "dependencies: licences, sources, bans"
+  cargo deny --locked --log-level error check bans licenses sources
+  step "dependencies: advisories"
+  if cargo deny --locked --log-level off fetch db; then
+    cargo deny --locked --log-level error check --disable-fetch advisories
+  else
+    echo "left out: known weaknesses of dependencies (the RustSec database can't be fetched)" >&2
+  fi
+else
+  echo "left out: licences and known weaknesses of dependencies (cargo install --locked cargo-deny)" >&2
+fi
+
 step "example: embed"
 timeout 300 cargo run --locked --quiet --example embed
 
