@@ -53,8 +53,34 @@ pub(crate) fn socket_on(host: &Host) -> UdpSocket {
     inside(host.namespace(), bind).expect("the host has free ports")
 }
 
-/// Runs something in a namespace; sockets stay in the one they were made in.
-fn inside<T: Send + 'static>(
+/// Sends packets to where the socket is connected to, in one call; how many went out. A full send
+/// buffer loses the rest.
+pub(crate) fn volley(socket: &UdpSocket, packets: &[Vec<u8>]) -> u32 {
+    let mut parts: Vec<libc::iovec> = packets
+        .iter()
+        .map(|packet| libc::iovec {
+            iov_base: packet.as_ptr().cast_mut().cast(),
+            iov_len: packet.len(),
+        })
+        .collect();
+    let mut messages: Vec<libc::mmsghdr> = parts
+        .iter_mut()
+        .map(|part| {
+            // SAFETY: all zeros is a message without address, content or flags.
+            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
+            message
+        })
+        .collect();
+    let count = u32::try_from(messages.len()).expect("a volley is small");
+    // SAFETY: messages, parts and packets live through the call, which only reads the packets.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
+    u32::try_from(sent).unwrap_or(0)
+}
+
+/// Runs something in a namespace; sockets stay in the one they were made in, and so do threads.
+pub(crate) fn inside<T: Send + 'static>(
     namespace: &str,
     run: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

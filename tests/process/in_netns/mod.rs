@@ -1,5 +1,6 @@
 //! Agents on hosts of their own, with faults on the network between them.
 
+mod flood;
 mod freshness;
 mod readers;
 mod sealed;

@@ -1,6 +1,6 @@
 //! A mesh with a key, and someone on its network without.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::NamedTempFile;
 use weft_proto::error::DropReason;
 use weft_proto::id::ClusterName;
+use weft_proto::wire::packet::{Header, VERSION};
 
 use super::{GROUP, PORT};
 use crate::agents::{Agent, AgentSpec, wait_until};
@@ -20,7 +21,7 @@ use crate::support::{
 };
 
 /// The mesh's key.
-const KEY: [u8; 32] = *b"a key of 32 bytes, for one test.";
+pub(super) const KEY: [u8; 32] = *b"a key of 32 bytes, for one test.";
 /// Datagrams of a flood, to one peer.
 const FLOOD: usize = 300_000;
 
@@ -58,7 +59,7 @@ fn dropped(agent: &Agent, reason: DropReason) -> f64 {
 }
 
 /// The packets in what the kernel may have joined: each begins with the same 16 bytes.
-fn packets(payloads: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
+pub(super) fn packets(payloads: &[Vec<u8>]) -> BTreeSet<Vec<u8>> {
     let first = payloads.iter().find(|payload| payload.first() == Some(&0x57)).expect("a packet");
     let begin = first[..16].to_vec();
     let mut packets = BTreeSet::new();
@@ -77,30 +78,67 @@ fn attacker(net: &Net) -> &Host {
     net.hosts().last().expect("there are hosts")
 }
 
+/// Searches byte by byte, for each key and hash of the workload, and for words of the protocol.
+fn shows_nothing(payloads: &[Vec<u8>], records_each: usize) {
+    let cluster = ClusterName::new("weft").expect("a valid name");
+    let eights: HashSet<[u8; 8]> = payloads
+        .iter()
+        .flat_map(|payload| payload.windows(8))
+        .map(|window| window.try_into().expect("eight bytes"))
+        .collect();
+    assert!(eights.contains(&cluster.tag().0.to_le_bytes()), "what is in clear is found");
+    for n in 0..records_each {
+        let key = format!("customer-{n}");
+        let hash = cluster.key_hasher().hash(key.as_bytes()).0;
+        for bytes in [hash.to_le_bytes(), hash.to_be_bytes()] {
+            assert!(!eights.contains(&bytes), "the hash of {key} is in clear");
+        }
+    }
+    for part in KEY.windows(8) {
+        assert!(!eights.contains(part), "a part of the key is in clear");
+    }
+    // Each key of the workload begins with the first of these.
+    for word in ["customer", "host-10", NAMESPACE, "region", "version"] {
+        let shown = payloads
+            .iter()
+            .any(|payload| payload.windows(word.len()).any(|w| w == word.as_bytes()));
+        assert!(!shown, "{word} is in clear");
+    }
+}
+
+/// No process closes two packets with one count: with the key, that is a nonce used twice.
+fn never_counts_twice(packets: &BTreeSet<Vec<u8>>) {
+    let (mut counts, mut senders) = (BTreeSet::new(), BTreeSet::new());
+    let tag = ClusterName::new("weft").expect("a valid name").tag();
+    for packet in packets {
+        let (header, _) = Header::decode(packet, VERSION, tag).expect("an agent sent it");
+        assert!(counts.insert((header.sender, header.counter)), "{header:?} on other bytes");
+        senders.insert(header.sender);
+    }
+    assert_eq!(senders.len(), 4, "three agents, one of which was restarted");
+}
+
 #[test]
 fn a_recording_of_a_sealed_mesh_shows_nothing_and_changes_nothing_when_it_is_replayed() {
     const RECORDS_EACH: usize = 300;
     let net = Net::new(4);
     let keys = key_file();
     let tap = Tap::start(&net);
-    let agents = sealed(&net, &keys);
+    let mut agents = sealed(&net, &keys);
     publish_on_all(&agents, "customer", RECORDS_EACH);
     wait_for_convergence(&agents, 3 * RECORDS_EACH as u64, SOON);
+    // A restart, which repairs, and begins to count its packets anew.
+    let spec = agents.pop().expect("three agents").kill();
+    agents.push(Agent::start(spec));
+    wait_for_agreement(&agents);
+    publish(&agents[2], "customer", RECORDS_EACH);
+    let all = 4 * RECORDS_EACH as u64;
+    wait_for_convergence(&agents, all, SOON);
     let payloads = tap.stop();
-
-    let hasher = ClusterName::new("weft").expect("a valid name").key_hasher();
-    let shown = |bytes: &[u8]| payloads.iter().any(|p| p.windows(bytes.len()).any(|w| w == bytes));
-    assert!(shown(&ClusterName::new("weft").expect("a valid name").tag().0.to_le_bytes()));
-    for word in ["customer", "host-10", NAMESPACE, "region", "version"] {
-        assert!(!shown(word.as_bytes()), "{word} is in clear");
-    }
-    assert!(!shown(&KEY) && !shown(&KEY[..16]) && !shown(&KEY[16..]), "the key is in clear");
-    for n in (0..RECORDS_EACH).step_by(7) {
-        let hash = hasher.hash(format!("customer-{n}").as_bytes()).0;
-        assert!(!shown(&hash.to_le_bytes()) && !shown(&hash.to_be_bytes()), "a hash is in clear");
-    }
+    shows_nothing(&payloads, RECORDS_EACH);
 
     let packets = packets(&payloads);
+    never_counts_twice(&packets);
     assert!(packets.len() > 100, "{} packets", packets.len());
     let state = || {
         let applied = metric_of_all(&agents, "weft_records_applied_total");
@@ -134,7 +172,7 @@ fn a_recording_of_a_sealed_mesh_shows_nothing_and_changes_nothing_when_it_is_rep
     assert_eq!(newcomer.alive(), 1);
     assert!(complete_vector(&newcomer).is_some_and(|vector| vector.is_empty()));
     publish(&agents[0], "after", 100);
-    wait_for_convergence(&agents, 3 * RECORDS_EACH as u64 + 100, SOON);
+    wait_for_convergence(&agents, all + 100, SOON);
 }
 
 #[test]
