@@ -95,7 +95,11 @@ const ROOT: &[Module] = &[
         sees: Sees::Only(&["config", "http", "journal", "mesh", "sim", "telemetry", PUBLIC]),
         closed: &[],
     },
-    Module { name: "hostile", sees: Sees::Only(&["config", "directory", "http"]), closed: &[] },
+    Module {
+        name: "hostile",
+        sees: Sees::Only(&["coherence", "config", "directory", "http"]),
+        closed: &[],
+    },
     // Drives the real core and cache, and nothing that waits.
     Module { name: "sim", sees: Sees::Only(&["cache", "coherence"]), closed: &[NO_TOKIO] },
 ];
