@@ -17,6 +17,10 @@ const RANDOM_ROUNDS: usize = 1_000;
 /// takes few switches at the right places is found sooner so (probabilistic concurrency testing).
 const HELD_UP_ROUNDS: usize = 1_000;
 const HELD_UP_AT: usize = 3;
+/// For a scenario that is short, and whose failure takes stops at few places.
+const LONG: usize = 20;
+/// A load takes its time, so that it is likely to be overtaken.
+const LOAD_STEPS: usize = 8;
 /// The same orders in each run of the tests.
 const SEED: u64 = 0x77ef_7001;
 /// Steps of one run, far above what any takes: one that goes on is a livelock.
@@ -28,6 +32,11 @@ const STACK_BYTES: usize = 1 << 18;
 pub(crate) fn explore(scenario: impl Fn() + Send + Sync + Clone + 'static) {
     run(RandomScheduler::new_from_seed(SEED, RANDOM_ROUNDS), scenario.clone());
     run(PctScheduler::new_from_seed(SEED, HELD_UP_AT, HELD_UP_ROUNDS), scenario);
+}
+
+/// As [`explore`], with many more orders of the second kind.
+pub(crate) fn explore_for_long(scenario: impl Fn() + Send + Sync + Clone + 'static) {
+    run(PctScheduler::new_from_seed(SEED, HELD_UP_AT, LONG * HELD_UP_ROUNDS), scenario);
 }
 
 fn run(scheduler: impl Scheduler + 'static, scenario: impl Fn() + Send + Sync + 'static) {
@@ -132,6 +141,7 @@ impl Source {
         if self.look(store, key).is_none() {
             let token = store.begin_fill();
             let loaded = Canary::new(self.read());
+            (0..LOAD_STEPS).for_each(|_| canary::step());
             let _ = store.fill(token, key.hash, key.name, loaded, KEEP);
         }
     }

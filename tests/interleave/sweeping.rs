@@ -5,7 +5,7 @@ use shuttle::thread;
 
 use crate::cache::Store;
 use crate::canary::Canary;
-use crate::explore::{ANN, DAN, Source, TAG, explore, look, store, write};
+use crate::explore::{ANN, DAN, Source, TAG, explore, explore_for_long, look, store, write};
 
 fn sweep(store: &Store<Canary>) {
     while store.housekeep().is_zero() {}
@@ -59,21 +59,50 @@ fn a_load_is_refused_though_a_sweep_came_between() {
     explore(|| {
         let (store, source) = (store(|_| {}), Source::new());
         thread::scope(|scope| {
-            scope.spawn(|| (0..2).for_each(|_| source.look_or_load(&store, ANN)));
+            scope.spawn(|| source.look_or_load(&store, ANN));
             scope.spawn(|| {
-                source.change(|_| store.remove_prefix(b"user/ann"));
-                sweep(&store);
-                source.change(|_| store.remove_prefix(b"user/a"));
-            });
-            scope.spawn(|| {
-                // Two are remembered; the third pushes the first out.
-                store.remove_prefix(b"nobody/");
+                source.change(|_| store.remove_prefix(b"user/"));
                 sweep(&store);
             });
         });
         source.look(&store, ANN);
-        sweep(&store);
+        store.check_invariants();
+    });
+}
+
+#[test]
+fn a_load_is_refused_though_its_prefix_is_no_longer_remembered() {
+    explore(|| {
+        let (store, source) = (store(|_| {}), Source::new());
+        thread::scope(|scope| {
+            scope.spawn(|| (0..2).for_each(|_| source.look_or_load(&store, ANN)));
+            scope.spawn(|| {
+                source.change(|_| store.remove_prefix(b"user/"));
+                sweep(&store);
+                // Two are remembered.
+                store.remove_prefix(b"nobody/");
+                store.remove_prefix(b"nowhere/");
+            });
+        });
         source.look(&store, ANN);
         store.check_invariants();
+    });
+}
+
+#[test]
+fn a_prefix_covers_its_entries_before_a_sweep_knows_of_it() {
+    // It takes two stops at the right places, of which one is a single step wide.
+    explore_for_long(|| {
+        let store = store(|settings| settings.capacity = 1);
+        store.remove_prefix(b"nobody/"); // so that a sweep is due
+        write(&store, ANN, 1);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                store.remove_prefix(b"user/");
+                assert_eq!(look(&store, ANN), None, "dead, and found");
+            });
+            scope.spawn(|| _ = store.housekeep());
+        });
+        assert_eq!(look(&store, ANN), None, "dead, and found");
     });
 }
