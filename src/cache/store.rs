@@ -152,11 +152,11 @@ impl<V: Send + Sync + 'static> Store<V> {
         key: &[u8],
         read: impl FnOnce(Entry<'_, V>) -> R,
     ) -> Option<R> {
-        self.stripes.look();
         let guard = pin();
+        self.stripes.look(&guard);
         let found = self.find(hash, key, &guard);
         if found.is_none() {
-            self.stripes.miss();
+            self.stripes.miss(&guard);
         }
         found.map(|node| read(Entry::new(node)))
     }
@@ -336,7 +336,7 @@ impl<V: Send + Sync + 'static> Store<V> {
         if self.settings.max_staleness.is_some() { self.clock.nanos() } else { 0 }
     }
 
-    #[inline]
+    #[inline(always)]
     fn find<'g>(&'g self, hash: KeyHash, key: &[u8], guard: &'g Guard) -> Option<NodeRef<'g, V>> {
         let Some((max, horizon)) = &self.settings.max_staleness else {
             return self.find_any(hash, key, guard);
@@ -348,7 +348,7 @@ impl<V: Send + Sync + 'static> Store<V> {
         (u128::from(age) <= max.as_nanos()).then_some(node)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_any<'g>(
         &'g self,
         hash: KeyHash,
@@ -358,16 +358,22 @@ impl<V: Send + Sync + 'static> Store<V> {
         let tag = Tag::of(hash.0);
         let base = self.shard_of(hash) * self.stride;
         let mut bucket = &self.buckets[base + self.first_of(hash)];
+        let mut slot = 0;
         loop {
-            for slot in 0..SLOTS {
-                if let Some(node) = bucket.tagged(slot, tag, guard)
-                    && node.hash() == hash.0
-                    && node.key() == key
-                {
-                    return self.use_it(bucket, slot, node);
-                }
+            while slot < SLOTS && !bucket.has(slot, tag) {
+                slot += 1;
             }
-            bucket = &self.buckets[base + bucket.next()?];
+            if slot == SLOTS {
+                bucket = &self.buckets[base + bucket.next()?];
+                slot = 0;
+                continue;
+            }
+            if let Some(node) = bucket.tagged(slot, tag, guard)
+                && same(node.key(), key)
+            {
+                return self.use_it(bucket, slot, node);
+            }
+            slot += 1;
         }
     }
 
@@ -551,4 +557,18 @@ fn ticks(time: Duration) -> u32 {
 /// No foreign code runs under the lock, so none can leave a shard half changed.
 fn lock<V>(shard: &Mutex<Shard<V>>) -> MutexGuard<'_, Shard<V>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether two keys are the same: their words are compared here, for a call would take longer than
+/// the comparison of most keys.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let (a_words, a_rest) = a.as_chunks::<8>();
+    let (b_words, b_rest) = b.as_chunks::<8>();
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes);
+    let mut words = a_words.iter().zip(b_words);
+    words.all(|(a, b)| word(a) == word(b)) && a_rest.iter().zip(b_rest).all(|(a, b)| a == b)
 }

@@ -3,11 +3,9 @@
 //! Each thread has a stripe of its own for as long as there are stripes, and adds to it by a plain
 //! store. Threads that come later share the last ones, and add to them by an exchange.
 
-use std::cell::Cell;
-use std::sync::atomic::AtomicUsize as Counter;
-
 use crossbeam_utils::CachePadded;
 
+use crate::sync::Guard;
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -15,13 +13,6 @@ use crate::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 const OWN: usize = 56;
 /// And for all the others.
 const SHARED: usize = 8;
-
-static THREADS: Counter = Counter::new(0);
-
-thread_local! {
-    /// This thread's stripe, or `usize::MAX` before its first count.
-    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
-}
 
 #[derive(Default)]
 struct Stripe {
@@ -40,14 +31,14 @@ impl Stripes {
     /// Somebody asks. Counted before the answer is known: what is written then is on its way while
     /// the table is read.
     #[inline]
-    pub(super) fn look(&self) {
-        let stripe = number();
+    pub(super) fn look(&self, guard: &Guard) {
+        let stripe = number(guard);
         add(&self.0[stripe].lookups, stripe);
     }
 
     /// And there is nothing.
-    pub(super) fn miss(&self) {
-        let stripe = number();
+    pub(super) fn miss(&self, guard: &Guard) {
+        let stripe = number(guard);
         add(&self.0[stripe].misses, stripe);
     }
 
@@ -68,17 +59,9 @@ fn add(count: &AtomicU64, stripe: usize) {
     }
 }
 
-/// This thread's stripe.
+/// The stripe of the thread that holds the guard.
 #[inline]
-fn number() -> usize {
-    let number = STRIPE.get();
-    if number < OWN + SHARED { number } else { first() }
-}
-
-#[cold]
-fn first() -> usize {
-    let thread = THREADS.fetch_add(1, Relaxed);
-    let number = if thread < OWN { thread } else { OWN + thread % SHARED };
-    STRIPE.set(number);
-    number
+fn number(guard: &Guard) -> usize {
+    let thread = guard.thread();
+    if thread < OWN { thread } else { OWN + thread % SHARED }
 }

@@ -23,7 +23,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often what was removed is freed while nobody writes.
 const FREE_EVERY: Duration = Duration::from_secs(1);
 /// A guard that nobody else holds lets go of what waits after this many turns.
-const EPOCHS: usize = 3;
+const EPOCHS: usize = 2;
 
 /// How far a sweep has come.
 #[derive(Default)]
@@ -57,7 +57,6 @@ impl Ended {
         let guard = pin();
         // Release, with the Acquire of whoever asks.
         guard.defer(move || told.store(true, Release));
-        guard.flush();
         Self { began, unread }
     }
 }
@@ -95,7 +94,7 @@ impl<V: Send + Sync + 'static> Store<V> {
             drop(freed);
         }
         for _ in 0..EPOCHS {
-            pin().flush();
+            pin().collect();
         }
         while let Some(freed) = self.garbage.pop() {
             drop(freed);

@@ -6,7 +6,7 @@
 //! guard, or after it, finds memory that was freed, if any order of steps allows it.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 pub(crate) use shuttle::sync::atomic;
 pub(crate) use shuttle::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,12 @@ pub(crate) fn pin() -> Guard {
 }
 
 impl Guard {
+    /// Nobody counts for himself: here a count is two steps.
+    #[expect(clippy::unused_self, reason = "as the real one has it")]
+    pub(crate) const fn thread(&self) -> usize {
+        usize::MAX
+    }
+
     pub(crate) fn defer<R>(&self, run: impl FnOnce() -> R + Send + 'static) {
         EPOCH.with_borrow_mut(|epoch| {
             let waits_for = epoch.held.clone();
@@ -49,8 +55,8 @@ impl Guard {
     }
 
     /// Nothing waits for company here.
-    #[expect(clippy::unused_self, reason = "as crossbeam has it")]
-    pub(crate) const fn flush(&self) {}
+    #[expect(clippy::unused_self, reason = "as the real one has it")]
+    pub(crate) const fn collect(&self) {}
 }
 
 impl Drop for Guard {
@@ -70,6 +76,23 @@ impl Drop for Guard {
         for run in due {
             run();
         }
+    }
+}
+
+/// A queue, by a lock.
+pub(crate) struct SegQueue<T>(Mutex<VecDeque<T>>);
+
+impl<T> SegQueue<T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(VecDeque::new()))
+    }
+
+    pub(crate) fn push(&self, item: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(item);
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
 

@@ -2,15 +2,13 @@
 //!
 //! A shard collects what it retires and hands it over by the [`GARBAGE_BATCH`]. When all guards of that
 //! moment are gone, the batch comes back through [`Garbage`], to be freed by the writers that
-//! follow, a little at a time. Readers never free anything: whichever thread runs the collector
-//! only moves a batch from one list to another.
+//! follow, a little at a time. Readers never free anything: the writer that runs the collector only
+//! moves batches from one list to another.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crossbeam_queue::SegQueue;
-
-use crate::sync::{Guard, INTERLEAVED};
+use crate::sync::{Guard, INTERLEAVED, SegQueue};
 
 use super::node::{Fresh, Node};
 
@@ -84,8 +82,6 @@ impl<V: Send + Sync + 'static> Limbo<V> {
             // were out of their slots by then.
             garbage.push(free.map(|node| unsafe { node.into_fresh() }).collect());
         });
-        // Else the closure waits for 63 others of its thread.
-        guard.flush();
     }
 }
 

@@ -36,18 +36,19 @@ pub(in crate::cache) struct Header {
     pub(in crate::cache) weight: u32,
 }
 
-/// In memory. 48 bytes and the value.
+/// In memory. 48 bytes and the value. What a hit reads comes last, next to the key, so that it lies
+/// in as few cache lines as it can.
 #[repr(C)]
 pub(super) struct Node<V> {
     hash: u64,
-    born: u64,
     hlc: u64,
     origin: u32,
-    lengths: u32,
-    expires: AtomicU32,
     until: Tick,
     filled: Tick,
     weight: u32,
+    born: u64,
+    lengths: u32,
+    expires: AtomicU32,
     value: V,
 }
 
@@ -101,7 +102,7 @@ impl<V> Fresh<V> {
         let (hlc, origin) = (version.hlc.0, version.origin);
         let expires = AtomicU32::new(expires.0);
         let whole =
-            Node { hash, born, hlc, origin, lengths, expires, until, filled, weight, value };
+            Node { hash, hlc, origin, until, filled, weight, born, lengths, expires, value };
         // SAFETY: the memory is ours alone, laid out for a node, `tags.len()` numbers from `offset`
         // on, which is aligned for them, and `key.len()` bytes after these; the sources are
         // borrowed and can't overlap with memory that is new.

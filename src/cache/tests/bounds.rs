@@ -164,6 +164,6 @@ fn nothing_that_was_stored_is_lost_or_dropped_twice() {
     drop(store);
     // What waits in another thread's collector comes back when the epoch has moved on.
     while Arc::strong_count(&token) > 1 {
-        crate::sync::pin().flush();
+        crate::sync::pin().collect();
     }
 }
