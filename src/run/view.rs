@@ -98,7 +98,8 @@ impl Looper {
             boot: config.boot.0,
             region: config.region.to_string(),
             zone: config.zone.to_string(),
-            insecure: !config.addr.ip().is_loopback() && self.node.keys().is_none(),
+            // Where it listens decides; what others are told may be a forwarder's address.
+            insecure: !self.ears.port.local_addr().ip().is_loopback() && self.node.keys().is_none(),
             encryption: self.node.suite().map_or("off", Suite::label).to_owned(),
             keys: self
                 .node

@@ -11,7 +11,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit as _, Nonce, Tag};
 use chacha20poly1305::ChaCha20Poly1305;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 use rkyv::util::AlignedVec;
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use crate::error::DropReason;
 use crate::key::{KeyId, Root};
@@ -89,6 +89,13 @@ enum Machine {
     Aes(Box<Aes256Gcm>),
     ChaCha(ChaCha20Poly1305),
 }
+
+/// What the ciphers keep is wiped when they are dropped, as long as their crates are asked to.
+const _: fn() = || {
+    const fn is_wiped<T: ZeroizeOnDrop>() {}
+    is_wiped::<Aes256Gcm>();
+    is_wiped::<ChaCha20Poly1305>();
+};
 
 /// One sender's key under one key of the ring, ready to use. Wiped when dropped.
 pub(crate) struct Cipher {

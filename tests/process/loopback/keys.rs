@@ -1,17 +1,19 @@
 //! Keys on real processes: who stays outside, and how keys change under load.
 
 use std::fs::Permissions;
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tempfile::TempDir;
-use weft::{Mesh, new_key};
+use weft::{Mesh, StartError, new_key};
 use weft_proto::error::DropReason;
 
 use super::{all_see_each_other, applied, eventually, peer, start};
-use crate::agents::{Agent, wait_until};
+use crate::agents::{Agent, AgentSpec, wait_until};
 use crate::support::{
     SOON, WEFT, flushes, loopback_agent, publish, wait_for_agreement, wait_for_convergence,
 };
@@ -132,6 +134,85 @@ fn a_key_file_that_others_can_read_is_refused_and_never_shown() {
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains(&path) && said.contains("chmod 600"), "{said}");
     assert!(!said.contains(secret.trim()));
+}
+
+/// What the process that runs this command says until it is told to leave; `meanwhile` gets its
+/// admin address once it answers there.
+fn everything_said(spec: &AgentSpec, meanwhile: impl FnOnce(&str)) -> String {
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr();
+    let http = port.expect("it is bound").to_string();
+    let mut child = spec.clone().with("--http", &http).command().spawn().expect("it runs");
+    let mut stderr = child.stderr.take().expect("it is piped");
+    let reader = std::thread::spawn(move || {
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).map(|_| said)
+    });
+    let url = format!("http://{http}");
+    let answers = || weft(&["keys", "list", "--agent", &url]).status.success();
+    wait_until("the agent answers", SOON, answers);
+    meanwhile(&url);
+    let pid = i32::try_from(child.id()).expect("process ids are positive i32");
+    // SAFETY: a plain system call; the child has not been waited for, so the id is its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    assert!(child.wait().expect("our own child").success());
+    reader.join().expect("no panic").expect("text")
+}
+
+#[test]
+fn a_key_is_never_logged_at_any_level() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (old_file, old) = new_key_file(&dir, "old");
+    let (new_file, new) = new_key_file(&dir, "new");
+    let secret = |path: &Path| std::fs::read_to_string(path).expect("our own file");
+    let (old_key, new_key) = (secret(&old_file), secret(&new_file));
+    let spec = loopback_agent("a").with("--key-file", old_file.display()).with("--log", "trace");
+    let said = everything_said(&spec, |url| {
+        let new_file = new_file.to_str().expect("text");
+        // Refused: the key is cut, or stands where an id belongs.
+        let cut = dir.path().join("cut");
+        std::fs::write(&cut, &new_key[..40]).expect("room");
+        std::fs::set_permissions(&cut, Permissions::from_mode(0o600)).expect("our own file");
+        let refused = weft(&["keys", "add", cut.to_str().expect("text"), "--agent", url]);
+        assert!(!refused.status.success());
+        assert!(!String::from_utf8_lossy(&refused.stderr).contains(&new_key[..16]));
+        assert!(!weft(&["keys", "use", new_key.trim(), "--agent", url]).status.success());
+        for args in [["add", new_file], ["use", &new], ["drop", &old]] {
+            let done = weft(&[&["keys"][..], &args, &["--agent", url]].concat());
+            assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+    });
+    assert!(said.contains(&old) && said.contains(&new), "ids are logged: {said}");
+    for key in [&old_key, &new_key] {
+        for part in [&key[..16], &key[24..40], &key[48..64]] {
+            assert!(!said.to_lowercase().contains(part), "a part of a key was logged");
+        }
+    }
+}
+
+#[test]
+fn a_mesh_in_the_clear_warns_at_its_start_and_in_its_status() {
+    let spec = AgentSpec::new(WEFT, ["--name", "open", "--bind", "0.0.0.0:0", "--insecure"]);
+    let spec = spec.with("--advertise", "127.0.0.1:7946");
+    let mut status = String::new();
+    let said = everything_said(&spec, |url| {
+        let told = weft(&["status", "--agent", url]);
+        status = String::from_utf8(told.stdout).expect("text");
+    });
+    assert!(
+        said.contains("WARN") && said.contains("neither encrypted nor authenticated"),
+        "{said}"
+    );
+    assert!(status.contains("off (insecure)"), "{status}");
+}
+
+#[tokio::test]
+async fn a_library_mesh_without_a_key_stays_on_loopback_unless_told_otherwise() {
+    let open = || Mesh::builder("open").bind(([0, 0, 0, 0], 0).into());
+    let refused = open().start().await.err();
+    assert!(matches!(refused, Some(StartError::Insecure(_))), "{refused:?}");
+    let advertised = open().advertise(([127, 0, 0, 1], 7_946).into());
+    assert!(advertised.clone().insecure(true).start().await.is_ok());
+    assert!(advertised.key(new_key().unwrap()).start().await.is_ok());
 }
 
 #[tokio::test]

@@ -65,6 +65,7 @@ fn settings_that_cannot_be_used_say_who_set_them() {
     refuses(&["--bind", "nowhere"], CONFIG, &["--bind", "nowhere"]);
     refuses(&["--name", ""], CONFIG, &["name"]);
     refuses(&["--bind", "0.0.0.0:0"], CONFIG, &["0.0.0.0", "--insecure"]);
+    refuses(&["--http", "0.0.0.0:0"], CONFIG, &["--http", "--http-token-file", "--http-insecure"]);
     refuses(&["--multicast", "10.0.0.1:7999"], CONFIG, &["--multicast", "10.0.0.1:7999"]);
     refuses(&["--log", "loud"], CONFIG, &["loud"]);
 }
