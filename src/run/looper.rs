@@ -15,6 +15,7 @@ use weft_proto::node::{KeyRefusal, Node};
 use weft_proto::time::{Instant, Now};
 
 use super::apply::Applier;
+use super::doors::Doors;
 use super::ears::Ears;
 use super::seeds::{Resolver, Seeds};
 use super::startup::{Settings, now};
@@ -46,6 +47,7 @@ pub(crate) struct Looper {
     seeds: watch::Receiver<Seeds>,
     pub(super) warnings: Vec<String>,
     pub(super) seed_warnings: Vec<String>,
+    pub(super) doors: Doors,
     pub(super) applier: Applier,
     pub(super) started_at: Instant,
     /// Who waits for the end.
@@ -91,6 +93,7 @@ impl Looper {
             resolver,
             warnings,
             seed_warnings: Vec::new(),
+            doors: Doors::default(),
             started_at: now().at,
             leaving: Vec::new(),
             is_leaving: false,
@@ -321,6 +324,7 @@ impl Looper {
 
     fn take_seeds(&mut self, moment: Now) {
         let seeds = self.seeds.borrow_and_update().clone();
+        self.doors.seeds(&seeds.addrs, self.node.config().addr);
         self.node.set_seeds(moment, seeds.addrs);
         self.seed_warnings = seeds.warnings;
         self.view_stale = true;
@@ -338,6 +342,7 @@ impl Looper {
     }
 
     pub(super) fn publish_view(&mut self, moment: Now) {
+        self.doors.look(&self.node, moment, self.started_at);
         let view = self.build_view(moment);
         self.shared.view.store(Arc::new(view));
         self.view_at = moment.at;

@@ -9,6 +9,7 @@
 //! views that are swapped in atomically.
 
 mod apply;
+mod doors;
 mod ears;
 mod horizon;
 mod looper;

@@ -83,6 +83,7 @@ impl Looper {
         let buffers = self.ears.port.buffers();
         let mut warnings = self.warnings.clone();
         warnings.extend(self.seed_warnings.iter().cloned());
+        warnings.extend(self.doors.warnings());
         warnings.extend(self.node.quarantined(now).map(|peer| {
             format!(
                 "quarantined: {} sends what no working peer sends (a clock far ahead, numbers that \

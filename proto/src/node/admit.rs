@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -13,7 +14,7 @@ use crate::error::DropReason;
 use crate::id::{PeerId, PeerName};
 use crate::key::{Key, KeyError, KeyId, Keyring};
 use crate::limits::DIRECT_RECEIVERS_MAX;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::packet::{HEADER_BYTES, Header, PRELUDE_BYTES};
 use crate::wire::seal::{Suite, TAG_BYTES};
 use crate::wire::section::{self, Challenge, HEADS_WANTED, KEYS_WANTED, Kind, Section};
@@ -52,13 +53,24 @@ fn names(peers: &[PeerName]) -> String {
     peers.iter().map(PeerName::as_str).collect::<Vec<_>>().join(", ")
 }
 
+/// A packet with a key that is not accepted is told of for this long.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
 /// What live peers said of their keys; the first one closes their packets.
 #[derive(Debug, Default)]
-pub(super) struct KeyBook(BTreeMap<PeerId, Vec<KeyId>>);
+pub(super) struct KeyBook {
+    peers: BTreeMap<PeerId, Vec<KeyId>>,
+    /// The last packet whose key is not accepted: when, whence, and which.
+    refused: Option<(Instant, SocketAddr, Option<KeyId>)>,
+}
 
 impl KeyBook {
     pub(super) fn forget(&mut self, peer: PeerId) {
-        self.0.remove(&peer);
+        self.peers.remove(&peer);
+    }
+
+    pub(super) fn refused(&mut self, now: Instant, from: SocketAddr, header: &Header) {
+        self.refused = Some((now, from, KeyId::new(header.key_id)));
     }
 }
 
@@ -154,7 +166,7 @@ impl Node {
     ) -> Result<(), DropReason> {
         let ids = section::take_keys(section)?;
         if self.spread.addr_of(from.origin.peer).is_some() {
-            self.key_book.0.insert(from.origin.peer, ids);
+            self.key_book.peers.insert(from.origin.peer, ids);
         }
         // An answer is at most 16 bytes longer than what asked for it: the address is proven.
         if section.flags & KEYS_WANTED != 0 && from.standing == Standing::Proven {
@@ -182,7 +194,7 @@ impl Node {
     fn unfit(&mut self, fits: impl Fn(&[KeyId]) -> bool) -> Vec<PeerName> {
         let live = self.spread.members().iter();
         let unfit: Vec<PeerId> = live
-            .filter(|peer| !self.key_book.0.get(peer).is_some_and(|ids| fits(ids)))
+            .filter(|peer| !self.key_book.peers.get(peer).is_some_and(|ids| fits(ids)))
             .copied()
             .collect();
         for peer in &unfit {
@@ -205,6 +217,15 @@ impl Node {
         self.gate.suite()
     }
 
+    /// From where the last packet came whose key this peer does not accept, within the last minute,
+    /// and which key it was; none of a packet in the clear. Anybody can send such a packet, in the
+    /// name of any address: it is a hint for people, who may have given peers different keys.
+    #[must_use]
+    pub fn refused_key(&self, now: Now) -> Option<(SocketAddr, Option<KeyId>)> {
+        let (at, from, key) = self.key_book.refused?;
+        (now.at < at + REFUSED_FOR).then_some((from, key))
+    }
+
     /// How many senders have proven themselves; those that were silent for long are forgotten.
     #[must_use]
     pub fn senders(&self) -> usize {
@@ -224,7 +245,7 @@ impl Node {
     /// Forgets what peers said of their keys and asks all of them anew. Ask before
     /// [`use_key`](Self::use_key) and [`drop_key`](Self::drop_key), and give the answers time.
     pub fn ask_keys(&mut self) {
-        self.key_book = KeyBook::default();
+        self.key_book.peers.clear();
         self.tell_all(KEYS_WANTED);
     }
 

@@ -83,6 +83,9 @@ impl Node {
         }
         let clear = &datagram[..HEADER_BYTES];
         let opened = self.gate.open(now.at, addr, &header, clear, sealed, body);
+        if opened == Err(DropReason::UnknownKey) {
+            self.key_book.refused(now.at, addr, &header);
+        }
         #[cfg(feature = "sim")]
         let opened = if self.config.planted.seal_off && opened == Err(DropReason::BadTag) {
             body.clear();

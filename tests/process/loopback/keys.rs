@@ -120,6 +120,17 @@ fn an_agent_with_another_key_is_counted_and_stays_outside() {
     let metric = format!("weft_packets_dropped_total{{reason=\"{}\"}}", DropReason::UnknownKey);
     wait_until("both are refused", SOON, || agents[0].metric(&metric).unwrap() >= 4.0);
     assert_eq!([&agents[0], &stranger, &clear].map(Agent::alive), [2, 1, 1]);
+    // Both sides are told, in the status and in the log.
+    let warned = |agent: &Agent, words: &str| {
+        let status = agent.status().expect("it answers");
+        let warnings = status["warnings"].as_array().expect("a list").clone();
+        let has = |warning: &serde_json::Value| warning.as_str().unwrap().contains(words);
+        warnings.iter().any(has) && agent.log().contains("WARN")
+    };
+    wait_until("a is told", SOON, || warned(&agents[0], "does not accept"));
+    for agent in [&stranger, &clear] {
+        wait_until("nobody answers", SOON, || warned(agent, "no seed answers"));
+    }
 }
 
 #[test]

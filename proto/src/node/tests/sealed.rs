@@ -174,6 +174,9 @@ fn peers_with_another_key_or_none_stay_outside() {
     assert_eq!(net.peer(0).node.live_members(), 2);
     assert_eq!(net.peer(3).node.live_members() + net.peer(4).node.live_members(), 0);
     assert!(drops(&net, 0, DropReason::UnknownKey) > 5);
+    let heard = |index: usize| net.peer(index).node.refused_key(net.now());
+    assert!([Some((addr(3), Some(id(9)))), Some((addr(4), None))].contains(&heard(0)));
+    assert_eq!((heard(1), heard(3)), (None, None), "nobody spoke to these");
 }
 
 #[test]
