@@ -65,6 +65,9 @@ pub(super) struct TimeoutArgs {
     pub(super) timeout: Duration,
 }
 
+/// What an agent that asks for a token says to who has none, or another.
+const UNAUTHORIZED: u16 = 401;
+
 /// `http://HOST:PORT`, with or without the beginning.
 fn base_url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
@@ -219,7 +222,8 @@ fn accepted(answer: Answer) -> Result<Answer, Failure> {
     let Answer { status, document } = &answer;
     if !(200..300).contains(status) {
         let reason = answer.read::<ErrorBody>().map_or_else(|_| document.to_string(), |e| e.error);
-        return Err(Failure::new(AGENT, format!("the agent refuses ({status}): {reason}")));
+        let hint = if *status == UNAUTHORIZED { "; give --token-file" } else { "" };
+        return Err(Failure::new(AGENT, format!("the agent refuses ({status}): {reason}{hint}")));
     }
     match document.get("schema").and_then(Value::as_u64) {
         Some(schema) if schema == u64::from(SCHEMA) => Ok(answer),
@@ -259,5 +263,7 @@ mod tests {
         assert!(message.contains("schema 2, this program reads 1"), "{message}");
         let (_, message) = answer(503, "{\"error\":\"queue full\"}").expect_err("refused");
         assert_eq!(message, "the agent refuses (503): queue full");
+        let (_, message) = answer(401, "{\"error\":\"no token\"}").expect_err("refused");
+        assert_eq!(message, "the agent refuses (401): no token; give --token-file");
     }
 }

@@ -27,13 +27,15 @@ impl Secret {
         Self(Zeroizing::new(text.to_owned()))
     }
 
-    /// Reads at most so many bytes of text.
+    /// Reads text of at most so many bytes; more is refused, not cut.
     pub(crate) fn read(from: impl Read, bytes_max: u64) -> Result<Self, String> {
         // Room for all of it at once, so that no copy is left behind by growing.
         let room = usize::try_from(bytes_max).map_err(|_| "too much to read".to_owned())?;
-        let mut text = Zeroizing::new(String::with_capacity(room + 1));
-        let read = from.take(bytes_max).read_to_string(&mut text);
-        read.map_err(|error| format!("cannot read it: {error}"))?;
+        let mut text = Zeroizing::new(String::with_capacity(room + 2));
+        let read = from.take(bytes_max + 1).read_to_string(&mut text);
+        if read.map_err(|error| format!("cannot read it: {error}"))? > room {
+            return Err(format!("more than {bytes_max} bytes"));
+        }
         Ok(Self(text))
     }
 
@@ -140,6 +142,12 @@ mod tests {
         let secret = format!("{a}\n{b}x\n");
         let error = parse_keys(&secret).expect_err("too long");
         assert!(error.starts_with("line 2: ") && !error.contains("02"), "{error}");
+    }
+
+    #[test]
+    fn more_than_fits_is_refused_and_not_cut() {
+        assert_eq!(Secret::read(&b"1234"[..], 4), Ok(Secret::new("1234")));
+        assert_eq!(Secret::read(&b"12345"[..], 4), Err("more than 4 bytes".to_owned()));
     }
 
     #[cfg(unix)]
