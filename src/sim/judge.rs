@@ -9,6 +9,7 @@
 //! after it was published.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use weft_proto::event::{Arrival, Flush, FlushReason};
 use weft_proto::id::{KeyHash, KeyHasher, Namespace, Origin};
@@ -36,6 +37,21 @@ struct Write {
     what: What,
     /// Its place in the order of everything the judge saw.
     order: u64,
+    /// Its place among all that was published.
+    publish: usize,
+}
+
+/// A write of one key, for the bound on staleness.
+#[derive(Clone, Copy, Debug)]
+struct Publish {
+    /// When publishing returned.
+    at: Duration,
+    version: u32,
+    by: PeerAt,
+    /// Processes that have applied it, a bit for each.
+    held: u128,
+    /// Whether the writer was part of the mesh: who has not met it is not bound by the bound.
+    counts: bool,
 }
 
 /// What the judge knows of one process.
@@ -65,6 +81,12 @@ pub(super) struct Judge {
     known: Vec<Known>,
     order: u64,
     scratch: Vec<(RecordKind, u64)>,
+    publishes: Vec<Publish>,
+    /// By key: the places of what was published of it, in order.
+    by_key: Vec<Vec<usize>>,
+    /// How old a hit may be.
+    max_staleness: Duration,
+    pub(super) bound_violations: u64,
     pub(super) published: u64,
     pub(super) lost: u64,
     /// Flushes of joiners, and of ranges that nobody had.
@@ -73,13 +95,23 @@ pub(super) struct Judge {
     pub(super) findings: Vec<String>,
 }
 
+/// The bit of a process; runs have far fewer than there are bits.
+const fn bit(at: PeerAt) -> u128 {
+    1 << (at.0 % 128)
+}
+
 /// The key of a number, as the application spells it.
 pub(super) fn key_text(key: u32) -> String {
     format!("item-{key}")
 }
 
 impl Judge {
-    pub(super) fn new(keys: u32, hasher: KeyHasher, namespace: Namespace) -> Self {
+    pub(super) fn new(
+        keys: u32,
+        hasher: KeyHasher,
+        namespace: Namespace,
+        max_staleness: Duration,
+    ) -> Self {
         let hashes = (0..keys).map(|key| hasher.hash(key_text(key).as_bytes()).0).collect();
         Self {
             truth: vec![0; keys as usize],
@@ -91,6 +123,10 @@ impl Judge {
             known: Vec::new(),
             order: 0,
             scratch: Vec::new(),
+            publishes: Vec::new(),
+            by_key: vec![Vec::new(); keys as usize],
+            max_staleness,
+            bound_violations: 0,
             published: 0,
             lost: 0,
             flushes: [0; 2],
@@ -130,7 +166,12 @@ impl Judge {
     }
 
     /// A peer's publishing of a version has returned.
-    pub(super) fn published(&mut self, at: PeerAt, key: u32, version: u32) {
+    pub(super) fn published(&mut self, sim: &Sim, at: PeerAt, key: u32, version: u32) {
+        let node = sim.node(at);
+        let counts = node.joined() && node.live_members() > 0;
+        let publish = Publish { at: sim.now(), version, by: at, held: bit(at), counts };
+        self.by_key[key as usize].push(self.publishes.len());
+        self.publishes.push(publish);
         self.note_write(at, What::Key(key, version));
         let least = &mut self.known(at).least[key as usize];
         *least = version.max(*least);
@@ -148,7 +189,8 @@ impl Judge {
         self.order += 1;
         self.published += 1;
         let order = self.order;
-        self.known(at).pending.push_back(Write { what, order });
+        let publish = self.publishes.len().saturating_sub(1);
+        self.known(at).pending.push_back(Write { what, order, publish });
     }
 
     fn raise_all(&mut self, at: PeerAt, place: u32) {
@@ -174,6 +216,35 @@ impl Judge {
         }
         if version > self.truth[key as usize] {
             self.find(sim, &format!("{at:?} served version {version}, which nobody wrote"));
+        }
+        self.check_bound(sim, at, key, version);
+    }
+
+    /// No hit is older than the bound: nothing newer was published so long ago. What only a process
+    /// knew that died is lost with it, and a bound that is said to leave somebody out does.
+    fn check_bound(&mut self, sim: &Sim, at: PeerAt, key: u32, version: u32) {
+        if sim.node(at).horizon_view().dark > 0 {
+            return;
+        }
+        // Clocks differ by less than a hundredth.
+        let allowed = self.max_staleness + self.max_staleness / 100;
+        let Some(since) = sim.now().checked_sub(allowed) else { return };
+        let survives = |publish: &Publish| {
+            let held = (0..self.known.len()).map(PeerAt);
+            let mut held = held.filter(|&process| publish.held & bit(process) != 0);
+            held.any(|process| sim.is_alive(process)) && publish.counts
+        };
+        let newer = self.by_key[key as usize].iter().rev().map(|&place| self.publishes[place]);
+        let broken =
+            newer.filter(|publish| publish.at < since && publish.version > version).find(survives);
+        if let Some(Publish { at: when, version: newer, by, .. }) = broken {
+            self.bound_violations += 1;
+            let (key, max) = (key_text(key), self.max_staleness);
+            let text = format!(
+                "{at:?} served version {version} of {key}, though {by:?} published {newer} at \
+                 {when:?} and nothing may be older than {max:?}"
+            );
+            self.find(sim, &text);
         }
     }
 
@@ -276,6 +347,7 @@ impl Judge {
                 What::Key(key, version) => {
                     let least = &mut self.known(at).least[key as usize];
                     *least = version.max(*least);
+                    self.publishes[write.publish].held |= bit(at);
                 }
                 What::All(place) => self.raise_all(at, place),
             }

@@ -13,11 +13,19 @@ pub enum Plant {
     FenceOff,
     /// Damaged packets are taken for good.
     SealOff,
+    /// The horizon runs ahead of what is proven.
+    HorizonOptimistic,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::BeaconsOff, Self::DigestsOff, Self::FenceOff, Self::SealOff];
+    pub const ALL: [Self; 5] = [
+        Self::BeaconsOff,
+        Self::DigestsOff,
+        Self::FenceOff,
+        Self::SealOff,
+        Self::HorizonOptimistic,
+    ];
 
     /// Its name on the command line.
     #[must_use]
@@ -27,6 +35,7 @@ impl Plant {
             Self::DigestsOff => "digests-off",
             Self::FenceOff => "fence-off",
             Self::SealOff => "seal-off",
+            Self::HorizonOptimistic => "horizon-optimistic",
         }
     }
 

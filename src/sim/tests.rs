@@ -17,6 +17,7 @@ fn fixed_seeds_keep_every_promise() {
     let summary = campaign(0, 20, None);
     assert_eq!(summary.failed, []);
     assert_eq!((summary.runs, summary.lost, summary.stale_fills), (20, 0, 0));
+    assert_eq!(summary.bound_violations, 0);
     assert!(summary.published >= 20_000);
     assert!(summary.virtual_time >= 20 * Duration::from_secs(30));
 }
@@ -60,6 +61,11 @@ fn a_fence_that_is_off_is_noticed() {
 #[test]
 fn damage_that_is_taken_for_good_is_noticed() {
     finds(Plant::SealOff);
+}
+
+#[test]
+fn a_horizon_that_runs_ahead_is_noticed() {
+    finds(Plant::HorizonOptimistic);
 }
 
 #[test]

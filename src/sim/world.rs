@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use weft_proto::event::{Arrival, Flush, NodeConfig, Planted};
+use weft_proto::horizon::Policy;
 use weft_proto::id::{Boot, ClusterName, PeerName};
 use weft_proto::key::{Key, Keyring};
 use weft_proto::limits::{LOG_BYTES_DEFAULT, PACKET_BYTES_MAX};
@@ -69,8 +70,12 @@ pub struct StartOptions {
     pub queue_records: usize,
     /// Its calendar is wrong by this, and whether it is behind.
     pub calendar_wrong: (Duration, bool),
+    /// Whether peers that were declared dead hold its horizon back for ever.
+    pub strict: bool,
     /// Mechanisms that are switched off in it.
     pub planted: Planted,
+    /// A bug on purpose: its horizon runs ahead of what is proven.
+    pub optimistic: bool,
     /// The key that closes its packets; in the clear without one.
     pub key: Option<[u8; 32]>,
 }
@@ -87,7 +92,9 @@ impl StartOptions {
             socket_buffer: 4 << 20,
             queue_records: 65_536,
             calendar_wrong: (Duration::ZERO, false),
+            strict: false,
             planted: Planted::default(),
+            optimistic: false,
             key: None,
         }
     }
@@ -191,11 +198,15 @@ impl Sim {
         config.socket_buffer = options.socket_buffer;
         config.multicast = self.wire.network.links.multicast;
         config.planted = options.planted;
+        if options.strict {
+            config.horizon.policy = Policy::Strict;
+        }
         if let Some(key) = options.key {
             config.keys =
                 Keyring::new([Key::from_bytes(key)]).expect("invariant: one key is no conflict");
         }
         let mut process = Process::new(config, host, clock, options.queue_records);
+        process.optimistic = options.optimistic;
         let seeds = options.seeds.unwrap_or_else(|| vec![0, 1, 2]);
         process.node.set_seeds(now, seeds.into_iter().map(addr).collect());
         let at = PeerAt(self.processes.len());
@@ -268,10 +279,17 @@ impl Sim {
     /// When the name is not valid or the namespace holds another type there.
     #[must_use]
     pub fn cache<V: Clone + Send + Sync + 'static>(&self, at: PeerAt, name: &str) -> Cache<V> {
+        self.cache_builder(at, name).build().expect("a valid namespace of this type")
+    }
+
+    /// As [`Sim::cache`], with settings.
+    pub fn cache_builder<V>(&self, at: PeerAt, name: &str) -> CacheBuilder<V>
+    where
+        V: Clone + Send + Sync + 'static,
+    {
         let process = &self.processes[at.0];
         let registry = Arc::clone(&process.registry);
-        let builder = CacheBuilder::new(name, registry, process.publisher.clone());
-        builder.capacity(10_000).build().expect("a valid namespace of this type")
+        CacheBuilder::new(name, registry, process.publisher.clone()).capacity(10_000)
     }
 
     // The network.

@@ -129,7 +129,7 @@ impl Run {
         if self.draw.chance(INSERTS) {
             let text = &self.spelt[key as usize];
             if self.caches[at.0].try_insert(text, version).is_ok() {
-                self.judge.published(at, key, version);
+                self.judge.published(&self.sim, at, key, version);
                 self.sim.wake(at);
                 return;
             }
@@ -154,7 +154,7 @@ impl Run {
         }
         match self.caches[at.0].try_invalidate(&self.spelt[key as usize]) {
             Ok(()) => {
-                self.judge.published(at, key, version);
+                self.judge.published(&self.sim, at, key, version);
                 self.sim.wake(at);
             }
             Err(PublishError::Backpressure) => {
@@ -226,7 +226,7 @@ impl Run {
         let key = self.any_key();
         let version = self.judge.commit(key);
         if self.caches[at.0].try_invalidate(&self.spelt[key as usize]).is_ok() {
-            self.judge.published(at, key, version);
+            self.judge.published(&self.sim, at, key, version);
             self.sim.wake(at);
         }
     }

@@ -89,7 +89,7 @@ pub fn run(plan: Plan) -> Outcome {
         published: run.judge.published,
         lost: run.judge.lost,
         flushes: run.judge.flushes,
-        bound_violations: 0,
+        bound_violations: run.judge.bound_violations,
         stale_fills: run.judge.stale,
         healed_after: run.healed_after,
         trace: totals.trace,
@@ -106,7 +106,7 @@ impl Run {
         let namespace = Namespace::new(NAMESPACE).expect("invariant: a valid name");
         let hasher = ClusterName::new(CLUSTER).expect("invariant: a valid name").key_hasher();
         let mut run = Self {
-            judge: Judge::new(plan.keys, hasher, namespace),
+            judge: Judge::new(plan.keys, hasher, namespace, plan.max_staleness),
             spelt: (0..plan.keys).map(key_text).collect(),
             plan,
             sim,
@@ -137,6 +137,8 @@ impl Run {
         options.seeds = Some((0..self.plan.peers).collect());
         options.calendar_wrong = calendar_wrong;
         options.planted = Plant::in_node(self.plan.plant);
+        options.strict = self.plan.strict;
+        options.optimistic = self.plan.plant == Some(Plant::HorizonOptimistic);
         options.key = self.plan.sealed.then_some(KEY);
         if self.plan.has(FaultKind::FullQueues) {
             options.queue_records = QUEUE_TINY;
@@ -144,7 +146,8 @@ impl Run {
         }
         let at = self.sim.start_with(options);
         self.judge.born(at);
-        self.caches.push(self.sim.cache(at, NAMESPACE));
+        let cache = self.sim.cache_builder(at, NAMESPACE).max_staleness(self.plan.max_staleness);
+        self.caches.push(cache.build().expect("invariant: a valid namespace"));
         self.names[name] = Some(at);
     }
 

@@ -8,6 +8,9 @@ use crate::sim::planted::Plant;
 
 /// How long load and faults last.
 pub(super) const STORM: Duration = Duration::from_secs(18);
+/// Bounds on staleness.
+const BOUNDS: [Duration; 3] =
+    [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(4)];
 /// No faults in the first moments, so that the load has begun.
 const CALM: Duration = Duration::from_millis(500);
 
@@ -26,6 +29,10 @@ pub struct Plan {
     pub multicast: bool,
     /// Whether packets are sealed with a key.
     pub sealed: bool,
+    /// How old a hit may be.
+    pub max_staleness: Duration,
+    /// Whether the bound holds across splits too: the dead hold the horizon back.
+    pub strict: bool,
     /// What goes wrong, counted from the beginning of the load.
     pub faults: Vec<Fault>,
     /// A mechanism that is switched off.
@@ -45,6 +52,8 @@ impl Plan {
             keys: *draw.pick(&[8, 64, 256]),
             multicast: draw.chance(0.3),
             sealed: draw.chance(0.2),
+            max_staleness: *draw.pick(&BOUNDS),
+            strict: draw.chance(0.5),
             faults: faults::draw(&mut draw, kinds, CALM, STORM),
             plant: None,
         }
