@@ -131,6 +131,46 @@ fn a_listed_stream_that_found_no_room_makes_the_answer_worthless() {
 }
 
 #[test]
+fn a_listed_stream_that_found_no_room_is_not_passed_over_once_there_is_room_again() {
+    let mut bench = Bench::new(2, Policy::Available);
+    // Streams that are over and empty: they hold nothing back, and are dropped after a while.
+    for peer in 0..TRACKS_MAX as u64 {
+        bench.horizon.learn(origin(1_000 + peer), at(0));
+        bench.horizon.close(origin(1_000 + peer), Seq(0));
+    }
+    let asks = bench.ask(at(1_000));
+    let ask = &asks[&PeerId(2)];
+    let entries = [(origin(1), Seq(0)), (origin(2), Seq(0)), (origin(9), Seq(7))];
+    bench.list(2, ask, Class::Counted, &entries);
+    bench.answer(2, ask, 0, 1, Listed::Entries([3, 0, 0]));
+    assert_eq!(bench.proven(at(1_100)), None, "there is more than there is room for");
+    let later = at(2_000) + EMPTY_KEPT;
+    let _ = bench.proven(later);
+    assert!(bench.horizon.tracks.len() < 10, "there is room again");
+    assert_eq!(bench.proven(later + Duration::from_secs(1)), None, "and peer 9 still unknown");
+}
+
+#[test]
+fn who_is_met_while_others_are_left_out_inherits_no_horizon() {
+    let mut bench = Bench::new(3, Policy::Available);
+    let asks = bench.ask(at(1_000));
+    bench.answer(2, &asks[&PeerId(2)], 0, 1, Listed::Same);
+    assert!(bench.proven(at(1_100)) > Some(at(999)));
+    bench.horizon.down(PeerId(3), at(1_200));
+    let asks = bench.ask(at(10_000));
+    bench.answer(2, &asks[&PeerId(2)], 0, AGE_UNKNOWN, Listed::Same);
+    assert_eq!(bench.proven(at(10_100)), Some(at(10_000)), "peer 3 is left out");
+    // Peer 9 may have been where peer 3 is, and issued what nobody here has seen.
+    bench.horizon.up(origin(9), &bench.streams, at(10_200));
+    let _ = bench.proven(at(10_300));
+    assert_eq!(bench.horizon.view().dark, 2, "it is left out until it has caught up");
+    let ask = Ask { nonce: 1, wanted: 1, streams: vec![0], heads: vec![0] };
+    let (_, listings) = bench.horizon.answer(origin(2), &ask, &bench.streams, at(10_400));
+    let vouched = listings.iter().filter(|listing| listing.class == Class::Counted);
+    assert!(vouched.flat_map(|listing| &listing.entries).all(|entry| entry.0 != origin(9)));
+}
+
+#[test]
 fn a_stream_that_became_known_after_the_question_gains_nothing_by_its_answer() {
     let mut bench = Bench::new(2, Policy::Strict);
     let asks = bench.ask(at(1_000));
