@@ -11,7 +11,7 @@ use super::{JOIN_PATIENCE, Node};
 use crate::admit::Standing;
 use crate::error::DropReason;
 use crate::event::{Arrival, FlushReason, Output, Via};
-use crate::id::{Origin, Seq};
+use crate::id::{Origin, PeerId, Seq};
 use crate::limits::{DIRECTORY_BYTES_MAX, OUTPUTS_MAX, PACKET_BYTES_MAX};
 use crate::member::Hello;
 use crate::stream::Receipt;
@@ -350,10 +350,14 @@ impl Node {
     fn on_pulled(&mut self, now: Now, from: Sender, mut answer: Pulled) {
         answer.gone.retain(|range| self.heeds(now, &from, range.origin));
         answer.absent.retain(|range| self.heeds(now, &from, range.origin));
-        let live = self.spread.members();
+        // Who is not believed about others is no witness: to wait for its word would be for ever.
+        let of = answer.gone.iter().chain(&answer.absent).next().map(|range| range.origin.peer);
+        let conduct = &self.conduct;
+        let counts = |peer: &PeerId| of == Some(*peer) || !conduct.is_quarantined(now.at, *peer);
+        let live: Vec<PeerId> = self.spread.members().iter().copied().filter(counts).collect();
         let rng = &mut self.rng;
         let peer = from.origin.peer;
-        self.repair.answered(peer, &answer, &self.streams, live, now.at, |n| rng.below(n));
+        self.repair.answered(peer, &answer, &self.streams, &live, now.at, |n| rng.below(n));
     }
 
     fn on_digest(&mut self, now: Now, from: Sender, digest: &Digest) -> Result<(), DropReason> {

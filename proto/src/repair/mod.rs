@@ -65,7 +65,9 @@ impl Want {
     ///
     /// A peer that has evicted what it applied is a witness at once; one that lacks it too is a
     /// witness only after a while, because what is on its way, or across a split that is just
-    /// healing, is lacking in many places at first.
+    /// healing, is lacking in many places at first. When the origin itself has evicted it, nothing
+    /// is on its way any more, and waiting would only put off the flush: for ever, if the origin
+    /// goes on issuing.
     fn is_hopeless(
         &self,
         origin: Origin,
@@ -73,12 +75,13 @@ impl Want {
         live: &[PeerId],
         now: Instant,
     ) -> bool {
-        if live.contains(&origin.peer) && !self.gone.contains_key(&origin.peer) {
+        let evicted = self.gone.contains_key(&origin.peer);
+        if live.contains(&origin.peer) && !evicted {
             return false;
         }
         let silent = now.saturating_since(streams.moved_at(origin)) > ABSENT_PATIENCE;
         let witness = |peer: &&PeerId| {
-            self.gone.contains_key(peer) || (silent && self.absent.contains_key(peer))
+            self.gone.contains_key(peer) || ((silent || evicted) && self.absent.contains_key(peer))
         };
         live.iter().filter(witness).count() >= GONE_WITNESSES.min(live.len()).max(1)
     }

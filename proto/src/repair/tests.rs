@@ -256,6 +256,27 @@ fn what_others_lack_too_is_given_up_only_long_after_the_origin_fell_silent() {
 }
 
 #[test]
+fn what_the_origin_has_evicted_and_others_never_had_is_given_up_though_it_goes_on_issuing() {
+    let (mut repair, mut streams) = (Repair::default(), holed());
+    repair.want(origin(), None, at(0), 0);
+    for ms in 1..5_000 {
+        let head = Head { origin: origin(), head: Seq(5 + ms), floor: Seq(3) };
+        streams.hear(head, PeerId(1), at(ms)).unwrap();
+        let Some(asked) = request(&mut repair, &streams, &LIVE, at(ms)) else { continue };
+        let (nonce, mut gone, mut absent) = (asked.pull.nonce, asked.pull.ranges, Vec::new());
+        if asked.to != PeerId(1) {
+            std::mem::swap(&mut gone, &mut absent);
+        }
+        let answer = Pulled { nonce, gone, absent };
+        if let Some(part) = answered(&mut repair, &streams, asked.to, &answer, &LIVE, at(ms)) {
+            assert_eq!(lost(&part), (1, 2));
+            return;
+        }
+    }
+    panic!("not in five seconds");
+}
+
+#[test]
 fn witnesses_of_one_range_don_t_give_up_another() {
     let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
     let live = [PeerId(2), PeerId(3), PeerId(4)];

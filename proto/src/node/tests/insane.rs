@@ -1,6 +1,7 @@
 //! A process that has the key and says what no working peer says.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::*;
 use crate::admit::{Gate, Standing};
@@ -81,11 +82,18 @@ impl Insane {
 
 /// Boots are calendar microseconds, as drivers choose them.
 fn calendar_mesh(seed: u64, n: usize) -> Net {
+    calendar_mesh_with(seed, n, None)
+}
+
+/// The same, with logs that forget after a while.
+fn calendar_mesh_with(seed: u64, n: usize, log_age: Option<Duration>) -> Net {
     let mut net = Net::new(seed);
     net.keys = Keyring::new([Key::from_bytes([1; 32])]).unwrap();
     for index in 0..n {
         let boot = net.now().wall.as_micros();
-        net.start(index, config(index, boot), &[addr(0)]);
+        let mut config = config(index, boot);
+        config.log_age = log_age.unwrap_or(config.log_age);
+        net.start(index, config, &[addr(0)]);
     }
     net.run_while("members agree", 10 * SECOND, Net::all_agree_on_members);
     net.run_while("all have joined", 5 * SECOND, |net| {
@@ -146,6 +154,29 @@ fn sections_that_contradict_themselves_end_in_quarantine_and_its_records_still_a
     publish(&mut net, 1, 500);
     net.run_while("converged", SECOND, Net::converged);
     assert!(net.peer(2).has_all(own, 500));
+}
+
+#[test]
+fn what_is_gone_is_flushed_for_though_the_only_witnesses_are_in_quarantine() {
+    let mut net = calendar_mesh_with(46, 4, Some(Duration::from_millis(300)));
+    net.cut(&[3], &[0, 1, 2], true);
+    publish(&mut net, 0, 10);
+    net.run_for(2 * SECOND);
+    let (one, other) = (origin(&net, 1), origin(&net, 2));
+    let mut insane = Insane::meet(&mut net, 3, one);
+    for own in [one, other] {
+        insane.origin = own;
+        for _ in 0..100 {
+            insane.say(&mut net, 3, |body| section::put_heads(0, &[head(own, 1 << 62)], body));
+        }
+    }
+    assert_eq!(quarantined(&net, 3).len(), 2);
+    net.cut(&[3], &[0, 1, 2], false);
+    publish(&mut net, 0, 1);
+    net.run_while("given up", 10 * SECOND, |net| {
+        net.peer(3).node.vector() == net.peer(0).node.vector()
+    });
+    assert_eq!(net.peer(3).node.stats().flushes.iter().sum::<u64>(), 1);
 }
 
 #[test]
