@@ -50,6 +50,11 @@ impl TimeSource {
     pub(crate) fn new(now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
+
+    /// This moment.
+    pub(crate) fn now(&self) -> BootTime {
+        BootTime::from_nanos((self.0)())
+    }
 }
 
 impl Default for TimeSource {
@@ -74,7 +79,7 @@ pub(in crate::cache) struct Clock {
 
 impl Clock {
     pub(in crate::cache) fn new(source: TimeSource) -> Self {
-        let base = (source.0)();
+        let base = source.now().as_nanos();
         let clock = Self { source, base, coarse: AtomicU32::new(0) };
         clock.tick();
         clock
@@ -82,7 +87,7 @@ impl Clock {
 
     /// Nanoseconds since the cache was made.
     pub(in crate::cache) fn nanos(&self) -> u64 {
-        (self.source.0)().saturating_sub(self.base)
+        self.source.now().as_nanos().saturating_sub(self.base)
     }
 
     /// As this cache counts, a moment of the source.

@@ -68,7 +68,9 @@ struct Document {
     flushes: u64,
     flushes_of_joiners: u64,
     bound_violations: u64,
+    tokens_broken: u64,
     stale_fills: u64,
+    horizon_lag_p99_ms: u128,
     failed_seeds: Vec<u64>,
 }
 
@@ -83,7 +85,9 @@ impl Document {
             flushes: summary.flushes[1],
             flushes_of_joiners: summary.flushes[0],
             bound_violations: summary.bound_violations,
+            tokens_broken: summary.tokens_broken,
             stale_fills: summary.stale_fills,
+            horizon_lag_p99_ms: summary.horizon_lag_p99().as_millis(),
             failed_seeds: summary.failed.iter().map(|failed| failed.seed).collect(),
         }
     }
@@ -180,7 +184,9 @@ fn table(summary: &Summary) -> String {
         ("flushes", summary.flushes[1].to_string()),
         ("flushes of joiners", summary.flushes[0].to_string()),
         ("bound violations", summary.bound_violations.to_string()),
+        ("tokens broken", summary.tokens_broken.to_string()),
         ("stale fills", summary.stale_fills.to_string()),
+        ("horizon lag, p99", format!("{} ms", summary.horizon_lag_p99().as_millis())),
         ("longest healing", format!("{:.2} s", summary.healed_after_most.as_secs_f64())),
         ("failed seeds", summary.failed.len().to_string()),
     ];

@@ -192,13 +192,11 @@ impl Desk {
     /// Waits until all of a token is applied here.
     ///
     /// # Errors
-    /// [`Behind`] when it is not within `patience`.
-    pub(crate) async fn reach(&self, token: &Token, patience: Duration) -> Result<(), Behind> {
+    /// [`Behind`] when it is not by `deadline`, on the loop's clock.
+    pub(crate) async fn reach(&self, token: &Token, deadline: BootTime) -> Result<(), Behind> {
         if token.marks.is_empty() {
             return Ok(());
         }
-        let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
-        let deadline = BootTime::from_nanos(BootTime::now().as_nanos().saturating_add(patience));
         let (reached, is_reached) = oneshot::channel();
         if !self.ask(Request::Reach { token: token.clone(), deadline, reached }) {
             return Err(Behind);
@@ -256,7 +254,10 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         token: &Token,
         patience: Duration,
     ) -> Result<Option<V>, Behind> {
-        self.desk().reach(token, patience).await?;
+        let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        let now = self.registry().time().now().as_nanos();
+        let deadline = BootTime::from_nanos(now.saturating_add(patience));
+        self.desk().reach(token, deadline).await?;
         Ok(self.get(key))
     }
 
@@ -306,7 +307,7 @@ mod tests {
         assert_eq!(waits.await.unwrap(), Err(PublishError::Closed));
         assert_eq!(desk.issue().await, Err(PublishError::Closed));
         let token = Token::new([(Origin { peer: PeerId(1), boot: Boot(1) }, Seq(1))]);
-        assert_eq!(desk.reach(&token, Duration::from_secs(1)).await, Err(Behind));
+        assert_eq!(desk.reach(&token, BootTime::from_nanos(u64::MAX)).await, Err(Behind));
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ const SEEN_LATELY: Duration = Duration::from_secs(60);
 
 /// Requests that can't be answered yet.
 #[derive(Debug, Default)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     /// Records taken from the queue since the start.
     taken: u64,
     /// Answered once so many records were taken, and numbered.
@@ -27,13 +27,13 @@ pub(super) struct Tokens {
 
 impl Tokens {
     /// Records were taken from the queue.
-    pub(super) const fn took(&mut self, records: u64) {
+    pub(crate) const fn took(&mut self, records: u64) {
         self.taken += records;
     }
 
     /// Takes new requests. `queued` is read by the caller after this turn's `desk` was: everything
     /// that was queued before a request is counted in it.
-    pub(super) fn accept(&mut self, desk: &Desk, queued: impl FnOnce() -> usize) {
+    pub(crate) fn accept(&mut self, desk: &Desk, queued: impl FnOnce() -> usize) {
         let requests = desk.take();
         if requests.is_empty() {
             return;
@@ -54,7 +54,7 @@ impl Tokens {
 
     /// Answers what can be answered. To be called when the node has numbered what it took, and its
     /// outputs were carried out.
-    pub(super) fn serve(&mut self, node: &Node, now: Now) {
+    pub(crate) fn serve(&mut self, node: &Node, now: Now) {
         if !self.asked.is_empty() {
             let taken = self.taken;
             let ready = |(all, _): &mut (u64, _)| *all <= taken;
@@ -76,7 +76,7 @@ impl Tokens {
     }
 
     /// When somebody's patience ends.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let first = self.waiting.iter().map(|&(_, deadline, _)| deadline).min()?;
         Some(Instant::from_nanos(first.as_nanos()))
     }

@@ -11,6 +11,8 @@ use super::storm::{self, Outcome, Plan};
 
 /// Seeds that failed and are remembered; more only repeat them.
 const FAILED_MAX: usize = 100;
+/// Ages of horizons are counted by milliseconds up to this many, all above together.
+const LAGS: usize = 10_000;
 
 /// Which seeds, how long, and with which bug.
 #[derive(Clone, Debug)]
@@ -55,6 +57,10 @@ pub struct Summary {
     pub flushes: [u64; 2],
     /// Hits older than a bound allows.
     pub bound_violations: u64,
+    /// Reads that saw the time before their token.
+    pub tokens_broken: u64,
+    /// How old horizons were in meshes that were well: how often, by milliseconds.
+    lags: Vec<u64>,
     /// Hits older than what the peer had dropped.
     pub stale_fills: u64,
     /// The longest time from mending until all was well.
@@ -64,6 +70,18 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// A horizon of a mesh that was well was younger than this in 99 of 100 looks.
+    #[must_use]
+    pub fn horizon_lag_p99(&self) -> Duration {
+        let looks: u64 = self.lags.iter().sum();
+        let mut left = looks - looks / 100;
+        let reached = self.lags.iter().position(|&count| {
+            left = left.saturating_sub(count);
+            left == 0
+        });
+        Duration::from_millis(reached.map_or(0, |at| at as u64 + 1))
+    }
+
     fn add(&mut self, seed: u64, outcome: Outcome) {
         self.runs += 1;
         self.virtual_time += outcome.virtual_time;
@@ -73,6 +91,11 @@ impl Summary {
         self.flushes[0] += outcome.flushes[0];
         self.flushes[1] += outcome.flushes[1];
         self.bound_violations += outcome.bound_violations;
+        self.tokens_broken += outcome.tokens_broken;
+        self.lags.resize(LAGS, 0);
+        for lag in outcome.lags {
+            self.lags[(lag as usize).min(LAGS - 1)] += 1;
+        }
         self.stale_fills += outcome.stale_fills;
         self.healed_after_most = self.healed_after_most.max(outcome.healed_after);
         if !outcome.findings.is_empty() && self.failed.len() < FAILED_MAX {

@@ -17,7 +17,8 @@ use weft_proto::range_set::RangeSet;
 use weft_proto::shards::{ShardSet, shard_of};
 use weft_proto::wire::batch::RecordKind;
 
-use super::world::{Note, PeerAt, Sim};
+use super::options::{Note, PeerAt};
+use super::world::Sim;
 
 /// Findings that are written out; more only repeat them.
 const FINDINGS_MAX: usize = 8;
@@ -62,6 +63,10 @@ struct Known {
     applied: BTreeMap<Origin, RangeSet>,
     /// By key: nothing older may be served.
     least: Vec<u32>,
+    /// By key: the newest that it published itself.
+    own: Vec<u32>,
+    /// Whether it has ever been part of a mesh of others.
+    met: bool,
     /// When it began: its caches were empty until then.
     born: u64,
     /// Shards that were flushed, and when in the order of all.
@@ -87,6 +92,8 @@ pub(super) struct Judge {
     /// How old a hit may be.
     max_staleness: Duration,
     pub(super) bound_violations: u64,
+    /// Reads that saw the time before their token.
+    pub(super) tokens_broken: u64,
     pub(super) published: u64,
     pub(super) lost: u64,
     /// Flushes of joiners, and of ranges that nobody had.
@@ -127,6 +134,7 @@ impl Judge {
             by_key: vec![Vec::new(); keys as usize],
             max_staleness,
             bound_violations: 0,
+            tokens_broken: 0,
             published: 0,
             lost: 0,
             flushes: [0; 2],
@@ -143,7 +151,8 @@ impl Judge {
 
     fn known(&mut self, at: PeerAt) -> &mut Known {
         while self.known.len() <= at.0 {
-            self.known.push(Known { least: vec![0; self.truth.len()], ..Known::default() });
+            let zeros = || vec![0; self.truth.len()];
+            self.known.push(Known { least: zeros(), own: zeros(), ..Known::default() });
         }
         &mut self.known[at.0]
     }
@@ -168,13 +177,23 @@ impl Judge {
     /// A peer's publishing of a version has returned.
     pub(super) fn published(&mut self, sim: &Sim, at: PeerAt, key: u32, version: u32) {
         let node = sim.node(at);
-        let counts = node.joined() && node.live_members() > 0;
+        let meets = node.joined() && node.live_members() > 0;
+        let known = self.known(at);
+        known.met |= meets;
+        let counts = known.met;
         let publish = Publish { at: sim.now(), version, by: at, held: bit(at), counts };
         self.by_key[key as usize].push(self.publishes.len());
         self.publishes.push(publish);
         self.note_write(at, What::Key(key, version));
-        let least = &mut self.known(at).least[key as usize];
-        *least = version.max(*least);
+        let known = self.known(at);
+        for newest in [&mut known.least[key as usize], &mut known.own[key as usize]] {
+            *newest = version.max(*newest);
+        }
+    }
+
+    /// By key: the newest that a peer published itself.
+    pub(super) fn published_by(&mut self, at: PeerAt) -> Vec<u32> {
+        self.known(at).own.clone()
     }
 
     /// A peer's publishing of a clearing of the namespace has returned.
@@ -183,6 +202,7 @@ impl Judge {
         self.clears.push(self.truth.clone());
         self.note_write(at, What::All(place));
         self.raise_all(at, place);
+        self.known[at.0].own.clone_from(&self.clears[place as usize]);
     }
 
     fn note_write(&mut self, at: PeerAt, what: What) {
@@ -201,8 +221,32 @@ impl Judge {
         }
     }
 
+    /// A peer served a version to who came with a token: it is not older than what the token's
+    /// peer had published of the key.
+    pub(super) fn hit_with_token(
+        &mut self,
+        sim: &Sim,
+        at: PeerAt,
+        key: u32,
+        version: u32,
+        least: u32,
+    ) {
+        if version < least {
+            self.tokens_broken += 1;
+            let key = key_text(key);
+            let text = format!("{at:?} served version {version} of {key} for a token of {least}");
+            self.find(sim, &text);
+        }
+    }
+
     /// A peer served a version.
     pub(super) fn hit(&mut self, sim: &Sim, at: PeerAt, key: u32, version: u32) {
+        self.stored(sim, at, key, version);
+        self.check_bound(sim, at, key, version);
+    }
+
+    /// A peer stored a version that it loaded, which need not be young enough to be served.
+    pub(super) fn stored(&mut self, sim: &Sim, at: PeerAt, key: u32, version: u32) {
         let least = self.known(at).least[key as usize];
         if version < least {
             self.stale += 1;
@@ -217,22 +261,19 @@ impl Judge {
         if version > self.truth[key as usize] {
             self.find(sim, &format!("{at:?} served version {version}, which nobody wrote"));
         }
-        self.check_bound(sim, at, key, version);
     }
 
     /// No hit is older than the bound: nothing newer was published so long ago. What only a process
     /// knew that died is lost with it, and a bound that is said to leave somebody out does.
     fn check_bound(&mut self, sim: &Sim, at: PeerAt, key: u32, version: u32) {
-        if sim.node(at).horizon_view().dark > 0 {
-            return;
-        }
         // Clocks differ by less than a hundredth.
         let allowed = self.max_staleness + self.max_staleness / 100;
         let Some(since) = sim.now().checked_sub(allowed) else { return };
         let survives = |publish: &Publish| {
             let held = (0..self.known.len()).map(PeerAt);
             let mut held = held.filter(|&process| publish.held & bit(process) != 0);
-            held.any(|process| sim.is_alive(process)) && publish.counts
+            let left_out = || sim.node(at).leaves_out(sim.node(publish.by).origin());
+            held.any(|process| sim.is_alive(process)) && publish.counts && !left_out()
         };
         let newer = self.by_key[key as usize].iter().rev().map(|&place| self.publishes[place]);
         let broken =

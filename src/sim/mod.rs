@@ -27,6 +27,7 @@
 //! | --- | --- |
 //! | `clock` | a peer's clocks, with skew and drift |
 //! | `links` | what the network does to packets |
+//! | `options` | how a process starts, and what is told of it |
 //! | `process` | one peer: node, caches, queue, socket buffer |
 //! | `wire` | packets under way, and the agenda |
 //! | `world` | [`Sim`]: the loop of events |
@@ -34,6 +35,7 @@
 mod clock;
 mod draw;
 mod links;
+mod options;
 mod process;
 mod wire;
 mod world;
@@ -49,5 +51,6 @@ mod tests;
 
 pub use self::draw::Draw;
 pub use self::links::{Fate, Links};
+pub use self::options::{Note, PeerAt, StartOptions, Totals};
 pub use self::planted::Plant;
-pub use self::world::{Note, PeerAt, Sim, StartOptions, Totals};
+pub use self::world::Sim;

@@ -13,17 +13,20 @@ pub enum Plant {
     FenceOff,
     /// Damaged packets are taken for good.
     SealOff,
+    /// A reader does not wait until its peer is as far as its token.
+    TokensIgnored,
     /// The horizon runs ahead of what is proven.
     HorizonOptimistic,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::BeaconsOff,
         Self::DigestsOff,
         Self::FenceOff,
         Self::SealOff,
+        Self::TokensIgnored,
         Self::HorizonOptimistic,
     ];
 
@@ -35,6 +38,7 @@ impl Plant {
             Self::DigestsOff => "digests-off",
             Self::FenceOff => "fence-off",
             Self::SealOff => "seal-off",
+            Self::TokensIgnored => "tokens-ignored",
             Self::HorizonOptimistic => "horizon-optimistic",
         }
     }

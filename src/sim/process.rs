@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use weft_proto::event::{Arrival, NodeConfig, Output, Via};
 use weft_proto::id::KeyHasher;
+use weft_proto::limits::SUMMARY_BYTES_MAX;
 use weft_proto::node::Node;
-use weft_proto::time::Now;
+use weft_proto::time::{Instant, Now};
 use weft_proto::wire::batch::RecordKind;
 
 use super::clock::SharedClock;
-use super::world::{Note, PeerAt};
+use super::options::{Note, PeerAt};
 use crate::cache::{BootTime, Horizon, TimeSource};
 use crate::coherence::{PublishQueue, Publisher, Registry, Versions};
+use crate::run::Tokens;
 
 /// Datagrams taken in one turn, as by one receive call of the agent's loop.
 const DATAGRAMS_PER_TURN: usize = 32;
@@ -56,6 +58,7 @@ pub(super) struct Process {
     pub(super) registry: Arc<Registry>,
     pub(super) queue: Arc<PublishQueue>,
     pub(super) publisher: Publisher,
+    tokens: Tokens,
     hasher: KeyHasher,
     inbox: VecDeque<Datagram>,
     inbox_bytes: usize,
@@ -81,6 +84,9 @@ impl Process {
         let versions = Versions::new(hasher.hash(config.name.as_str().as_bytes()));
         let hand = Arc::clone(&clock);
         let time = TimeSource::new(move || hand.now().at.as_nanos());
+        let registry = Arc::new(Registry::driven(Horizon::unproven(), time));
+        // Whoever asks for a token wakes the loop: see `Sim::wake`.
+        registry.desk().open(Box::new(|| {}));
         Self {
             node: Node::new(config, clock.now()),
             host,
@@ -92,7 +98,8 @@ impl Process {
             turn_at: None,
             busy_until: 0,
             per_datagram: Duration::ZERO,
-            registry: Arc::new(Registry::driven(Horizon::unproven(), time)),
+            registry,
+            tokens: Tokens::default(),
             publisher: Publisher::new(Some(Arc::clone(&queue)), hasher.clone(), versions),
             queue,
             hasher,
@@ -129,6 +136,19 @@ impl Process {
         self.leaving = true;
     }
 
+    /// The process ends, and with it all who wait for its loop.
+    pub(super) fn end(&mut self) {
+        self.alive = false;
+        self.queue.close();
+        self.registry.desk().close();
+        self.tokens = Tokens::default();
+    }
+
+    /// When it has something to do, if nothing arrives before.
+    pub(super) fn due(&self) -> Option<Instant> {
+        [self.node.poll_timeout(), self.tokens.deadline()].into_iter().flatten().min()
+    }
+
     /// The first half of a turn: receive, publish, let time pass, apply. Packets are then polled.
     pub(super) fn take_inputs(&mut self, at: PeerAt, true_now: u64, notes: &mut Vec<Note>) -> Now {
         let now = self.clock.now();
@@ -155,6 +175,7 @@ impl Process {
 
     fn take_records(&mut self, now: Now) {
         self.node.handle_queued(now, self.queue.len());
+        self.tokens.accept(self.registry.desk(), || self.queue.len());
         let mut taken = 0;
         while taken < RECORDS_PER_TURN && self.node.has_room() {
             let Some(record) = self.queue.pop() else { break };
@@ -163,6 +184,7 @@ impl Process {
             }
             taken += 1;
         }
+        self.tokens.took(taken as u64);
         if self.leaving && self.queue.in_use() == 0 {
             self.node.leave(now);
         }
@@ -176,6 +198,7 @@ impl Process {
             let moment = (proven + ahead).min(self.clock.now().at);
             self.registry.horizon().advance(BootTime::from_nanos(moment.as_nanos()));
         }
+        self.tokens.serve(&self.node, self.clock.now());
         self.turns += 1;
         if true_now >= self.housekeep_at {
             let rest = self.registry.housekeep();
@@ -183,8 +206,22 @@ impl Process {
         }
         if self.turns.is_multiple_of(COSTLY_EVERY) {
             self.node.check_invariants();
+            self.check_limits();
         } else {
             self.node.check_cheap_invariants();
+        }
+    }
+
+    /// Panics when something holds more than it may.
+    pub(super) fn check_limits(&self) {
+        let (log, log_max) = self.node.log_bytes();
+        assert!(log <= log_max, "{log} bytes in a log of {log_max}");
+        assert!(self.node.summary_bytes() <= SUMMARY_BYTES_MAX, "too many summaries");
+        let (queued, capacity) = (self.queue.in_use(), self.queue.capacity());
+        assert!(queued <= capacity, "{queued} records in a queue of {capacity}");
+        assert!(self.inbox_bytes <= self.inbox_bytes_max, "the socket buffer is too full");
+        for (name, stats) in self.registry.stats() {
+            assert!(stats.entries <= stats.capacity, "{name} has {} entries", stats.entries);
         }
     }
 

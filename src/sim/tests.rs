@@ -17,7 +17,8 @@ fn fixed_seeds_keep_every_promise() {
     let summary = campaign(0, 20, None);
     assert_eq!(summary.failed, []);
     assert_eq!((summary.runs, summary.lost, summary.stale_fills), (20, 0, 0));
-    assert_eq!(summary.bound_violations, 0);
+    assert_eq!((summary.bound_violations, summary.tokens_broken), (0, 0));
+    assert!(summary.horizon_lag_p99() < Duration::from_secs(1), "{:?}", summary.horizon_lag_p99());
     assert!(summary.published >= 20_000);
     assert!(summary.virtual_time >= 20 * Duration::from_secs(30));
 }
@@ -61,6 +62,11 @@ fn a_fence_that_is_off_is_noticed() {
 #[test]
 fn damage_that_is_taken_for_good_is_noticed() {
     finds(Plant::SealOff);
+}
+
+#[test]
+fn a_reader_that_does_not_wait_for_its_token_is_noticed() {
+    finds(Plant::TokensIgnored);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use weft_proto::node::Destination;
 
 use super::draw::Draw;
 use super::links::{Network, nanos};
+use super::options::Totals;
 use super::process::Datagram;
-use super::world::Totals;
 
 /// The port of every host.
 const PORT: u16 = 7_946;

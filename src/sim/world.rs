@@ -1,25 +1,26 @@
 //! The loop of events: packets arrive, peers have their turns, time jumps to whatever is next.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use weft_proto::event::{Arrival, Flush, NodeConfig, Planted};
+use weft_proto::event::NodeConfig;
 use weft_proto::horizon::Policy;
-use weft_proto::id::{Boot, ClusterName, PeerName};
+use weft_proto::id::{Boot, ClusterName, Origin, PeerName};
 use weft_proto::key::{Key, Keyring};
-use weft_proto::limits::{LOG_BYTES_DEFAULT, PACKET_BYTES_MAX};
-use weft_proto::member::{Identity, MemberEvent};
+use weft_proto::limits::PACKET_BYTES_MAX;
+use weft_proto::member::Identity;
 use weft_proto::node::Node;
 
 use super::clock::{Clock, SharedClock};
 use super::draw::Draw;
 use super::links::{Links, Network, nanos};
+use super::options::{Note, PeerAt, StartOptions, Totals};
 use super::process::Process;
 use super::wire::{Event, Flight, Wire, addr};
-use crate::coherence::{Cache, CacheBuilder};
+use crate::coherence::{Cache, CacheBuilder, PublishError, Token};
 
 /// The mesh that all simulated peers belong to.
 pub(super) const CLUSTER: &str = "simulated";
@@ -33,87 +34,6 @@ const CLOCK_ORIGIN_MAX: u64 = 3_600_000_000_000;
 const GOODBYE: Duration = Duration::from_millis(350);
 /// How often [`Sim::run_until`] looks.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-
-/// A process of a simulation: one lifetime of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerAt(pub usize);
-
-/// What a peer did, for whoever watches from outside.
-#[derive(Clone, Debug)]
-pub enum Note {
-    /// Records of its own were numbered.
-    Issued(PeerAt, Arrival),
-    /// Records of another were applied to its caches.
-    Applied(PeerAt, Arrival),
-    /// Its caches dropped what a flush, or a part of one, names.
-    Flushed(PeerAt, Flush),
-    /// Its view of the members changed.
-    Member(PeerAt, MemberEvent),
-    /// It has left; true when somebody confirmed its head.
-    Left(PeerAt, bool),
-}
-
-/// How a process starts.
-#[derive(Clone, Debug)]
-pub struct StartOptions {
-    /// Its stable name.
-    pub name: String,
-    /// Where; a new host unless given. A process that ran there must have ended.
-    pub host: Option<usize>,
-    /// Hosts it asks for the way in; the first three unless given.
-    pub seeds: Option<Vec<usize>>,
-    /// Bytes its log may take.
-    pub log_bytes: usize,
-    /// Bytes of its socket buffer. What arrives beyond them is lost.
-    pub socket_buffer: u32,
-    /// Records its publish queue holds.
-    pub queue_records: usize,
-    /// Its calendar is wrong by this, and whether it is behind.
-    pub calendar_wrong: (Duration, bool),
-    /// Whether peers that were declared dead hold its horizon back for ever.
-    pub strict: bool,
-    /// Mechanisms that are switched off in it.
-    pub planted: Planted,
-    /// A bug on purpose: its horizon runs ahead of what is proven.
-    pub optimistic: bool,
-    /// The key that closes its packets; in the clear without one.
-    pub key: Option<[u8; 32]>,
-}
-
-impl StartOptions {
-    /// A process of this name with generous buffers on a new host.
-    #[must_use]
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            host: None,
-            seeds: None,
-            log_bytes: LOG_BYTES_DEFAULT,
-            socket_buffer: 4 << 20,
-            queue_records: 65_536,
-            calendar_wrong: (Duration::ZERO, false),
-            strict: false,
-            planted: Planted::default(),
-            optimistic: false,
-            key: None,
-        }
-    }
-}
-
-/// What was simulated so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Packets that arrived and turns of peers.
-    pub steps: u64,
-    /// Packets sent, each receiver counted.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Packets that found a full socket buffer.
-    pub overflows: u64,
-    /// Everything sent, where and when, folded into one number.
-    pub trace: u64,
-}
 
 /// A mesh in virtual time. See the module's example.
 pub struct Sim {
@@ -195,6 +115,7 @@ impl Sim {
         config.sender[..8].copy_from_slice(&self.draw.bits().to_le_bytes());
         config.sender[8..].copy_from_slice(&self.draw.bits().to_le_bytes());
         config.log_bytes = options.log_bytes;
+        config.log_age = options.log_age.unwrap_or(config.log_age);
         config.socket_buffer = options.socket_buffer;
         config.multicast = self.wire.network.links.multicast;
         config.planted = options.planted;
@@ -220,8 +141,7 @@ impl Sim {
     pub fn crash(&mut self, at: PeerAt) {
         let process = &mut self.processes[at.0];
         if process.alive {
-            process.alive = false;
-            process.queue.close();
+            process.end();
             self.wire.hosts[process.host] = None;
         }
     }
@@ -290,6 +210,28 @@ impl Sim {
         let process = &self.processes[at.0];
         let registry = Arc::clone(&process.registry);
         CacheBuilder::new(name, registry, process.publisher.clone()).capacity(10_000)
+    }
+
+    /// A token for everything published at a peer before, as [`Mesh::token`](crate::Mesh::token).
+    /// The future is done some time after the peer's next turn.
+    pub fn token(
+        &self,
+        at: PeerAt,
+    ) -> impl Future<Output = Result<Token, PublishError>> + Send + 'static {
+        let desk = Arc::clone(self.processes[at.0].registry.desk());
+        async move { desk.issue().await }
+    }
+
+    /// An operator tells a peer that another is gone for good. Returns how many streams that was.
+    ///
+    /// # Panics
+    /// When the name is not valid.
+    pub fn forget(&mut self, at: PeerAt, name: &str) -> usize {
+        let process = &mut self.processes[at.0];
+        let name = PeerName::new(name).expect("a valid name");
+        let forgotten = process.node.forget_peer(process.clock.now(), &name);
+        self.turn_soon(at);
+        forgotten
     }
 
     // The network.
@@ -462,7 +404,7 @@ impl Sim {
             self.wire.at(self.wire.now + stays, Event::Gone(index_of(at)));
         }
         let more = process.has_datagrams() || (process.queue.len() > 0 && process.node.has_room());
-        let due = process.node.poll_timeout().map(|due| process.clock.set().when(due));
+        let due = process.due().map(|due| process.clock.set().when(due));
         let next = if more { Some(self.wire.now) } else { due };
         if let Some(next) = next {
             self.schedule(at, next);
@@ -523,11 +465,25 @@ impl Sim {
     /// Whether all running peers have joined and each sees exactly the others.
     #[must_use]
     pub fn agree(&self) -> bool {
-        let live = self.live().count();
-        self.live().all(|at| {
-            let node = self.node(at);
-            node.joined() && node.live_members() == live - 1 || live == 1
-        })
+        let live: BTreeSet<Origin> = self.live().map(|at| self.node(at).origin()).collect();
+        let counts = |at| self.node(at).joined() && self.node(at).live_members() + 1 == live.len();
+        // Counting is cheap, so it comes first.
+        live.len() == 1
+            || self.live().all(counts) && self.live().all(|at| self.live_at(at).eq(&live))
+    }
+
+    /// Who runs, as a peer sees it: itself and its live members.
+    fn live_at(&self, at: PeerAt) -> BTreeSet<Origin> {
+        let members = self.node(at).members().filter(|(_, state)| state.is_live());
+        members.map(|(identity, _)| identity.origin()).collect()
+    }
+
+    /// How old a peer's horizon is on its own clock; `None` while nothing is proven.
+    #[must_use]
+    pub fn horizon_lag(&self, at: PeerAt) -> Option<Duration> {
+        let process = &self.processes[at.0];
+        let now = process.clock.now().at;
+        process.node.horizon().map(|proven| now.saturating_since(proven))
     }
 
     /// Packets a host has sent, each receiver counted, a multicast once.
@@ -542,13 +498,14 @@ impl Sim {
         self.wire.totals
     }
 
-    /// Checks everything a node promises about itself.
+    /// Checks everything a node promises about itself, and every limit of a process.
     ///
     /// # Panics
     /// When one of the promises is broken.
     pub fn check_invariants(&self) {
         for at in self.live() {
             self.node(at).check_invariants();
+            self.processes[at.0].check_limits();
         }
     }
 }

@@ -175,6 +175,13 @@ impl Horizon {
         self.view
     }
 
+    /// Whether the bound leaves this stream out, as its origin can't be reached. While it leaves out
+    /// any, streams that nobody here has heard of may be among them.
+    #[must_use]
+    pub fn leaves_out(&self, origin: Origin) -> bool {
+        self.tracks.get(&origin).map_or(self.view.dark > 0, |track| track.class() == Class::Dark)
+    }
+
     // Members.
 
     /// A member is live in this lifetime.

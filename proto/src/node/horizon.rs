@@ -35,9 +35,21 @@ impl Node {
         self.horizon.view()
     }
 
-    /// Everything up to here is applied of a stream, or was before it was forgotten.
+    /// Whether the horizon leaves this stream out, as its origin can't be reached: then what it says
+    /// does not hold for that one. A stream nobody here has heard of counts as left out while any is.
+    #[must_use]
+    pub fn leaves_out(&self, origin: Origin) -> bool {
+        self.horizon.leaves_out(origin)
+    }
+
+    /// Everything up to here is applied of a stream, or was before it was forgotten. A joiner has
+    /// applied nothing of others before the flush that ends joining: it takes up streams at their
+    /// heads, and what its caches hold until then may be older.
     #[must_use]
     pub fn applied_of(&self, origin: Origin) -> Seq {
+        if !self.streams.joined() && origin != self.streams.own() {
+            return Seq(0);
+        }
         let applied = self.streams.marks(origin).0;
         applied.max(self.streams.forgotten(origin).unwrap_or_default())
     }

@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use super::Run;
+use super::calls::Expects;
 use crate::coherence::{PublishError, Reservation};
 use crate::sim::faults::FaultKind;
 use crate::sim::links::nanos;
+use crate::sim::options::PeerAt;
 use crate::sim::planted::Plant;
-use crate::sim::world::PeerAt;
 
 /// Reads for each write.
 const READS: u64 = 2;
@@ -25,6 +26,8 @@ const COMMIT: std::ops::Range<Duration> = Duration::from_micros(1)..Duration::fr
 /// Shares of writes that store a value, and that clear the whole namespace. The rest invalidates.
 const INSERTS: f64 = 0.5;
 const CLEARS: f64 = 0.002;
+/// Shares of writes that ask for a token, and of reads that bring one.
+const TOKENS: f64 = 0.1;
 
 /// What happens next beside the peers' own doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +97,7 @@ impl Run {
         able.next()
     }
 
-    fn any_key(&mut self) -> u32 {
+    pub(super) fn any_key(&mut self) -> u32 {
         // Some keys are hot: the lesser of two draws.
         let keys = self.plan.keys as usize;
         let key = self.draw.below(keys).min(self.draw.below(keys));
@@ -131,6 +134,9 @@ impl Run {
             if self.caches[at.0].try_insert(text, version).is_ok() {
                 self.judge.published(&self.sim, at, key, version);
                 self.sim.wake(at);
+                if self.draw.chance(TOKENS) {
+                    self.ask_for_token(at, key);
+                }
                 return;
             }
             // Refused, and by the time it is tried again the value may be old: invalidate then.
@@ -168,13 +174,24 @@ impl Run {
 
     fn read(&mut self) {
         let Some(at) = self.any_peer() else { return };
+        if self.draw.chance(TOKENS)
+            && let Some((held, key)) = self.any_token()
+        {
+            self.read_at_least(at, &held, key, (Expects::Anything, None));
+            return;
+        }
         let key = self.any_key();
         let cache = &self.caches[at.0];
         if let Some(version) = cache.get(&self.spelt[key as usize]) {
             self.judge.hit(&self.sim, at, key, version);
             return;
         }
-        let reservation = Some(cache.reserve(&self.spelt[key as usize]));
+        self.load(at, key);
+    }
+
+    /// Loads a key from the source.
+    pub(super) fn load(&mut self, at: PeerAt, key: u32) {
+        let reservation = Some(self.caches[at.0].reserve(&self.spelt[key as usize]));
         let id = self.put(Pending { at, key, version: 0, reservation });
         let delay = self.draw.time(LOAD);
         self.at(self.sim.now() + delay, Act::LoadRead(id));
@@ -206,7 +223,7 @@ impl Run {
         }
         let stored = pending.reservation.is_some_and(|reservation| reservation.fill(version));
         if stored {
-            self.judge.hit(&self.sim, at, key, version);
+            self.judge.stored(&self.sim, at, key, version);
         }
     }
 
@@ -221,13 +238,14 @@ impl Run {
         }
     }
 
-    /// One lone write at a peer, now.
-    pub(super) fn write_alone(&mut self, at: PeerAt) {
+    /// One lone write at a peer, now; its key.
+    pub(super) fn write_alone(&mut self, at: PeerAt) -> u32 {
         let key = self.any_key();
         let version = self.judge.commit(key);
         if self.caches[at.0].try_invalidate(&self.spelt[key as usize]).is_ok() {
             self.judge.published(&self.sim, at, key, version);
             self.sim.wake(at);
         }
+        key
     }
 }

@@ -10,9 +10,11 @@
 //! | --- | --- |
 //! | `plan` | what a run is made of, and what came of it |
 //! | `load` | what the applications do |
+//! | `calls` | tokens, and reads that wait for them |
 //! | `weather` | faults: what they do to the network and the peers |
 //! | `tail` | mending, and the end of each run |
 
+mod calls;
 mod load;
 mod plan;
 mod tail;
@@ -20,19 +22,22 @@ mod weather;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use weft_proto::id::{ClusterName, Namespace};
 use weft_proto::rng::Rng;
 
+use self::calls::{Call, Held, Woken};
 use self::load::{Act, Pending};
 pub use self::plan::{Outcome, Plan};
 use super::draw::Draw;
 use super::faults::FaultKind;
 use super::judge::{Judge, key_text};
 use super::links::nanos;
+use super::options::{Note, PeerAt, StartOptions};
 use super::planted::Plant;
-use super::world::{CLUSTER, Note, PeerAt, Sim, StartOptions};
+use super::world::{CLUSTER, Sim};
 use crate::coherence::Cache;
 
 /// The key of sealed meshes.
@@ -62,6 +67,11 @@ struct Run {
     caches: Vec<Cache<u32>>,
     pending: Vec<Option<Pending>>,
     free: Vec<u32>,
+    calls: Vec<Option<Call>>,
+    free_calls: Vec<u32>,
+    woken: Arc<Woken>,
+    /// Tokens that applications hold.
+    tokens: Vec<Held>,
     notes: Vec<Note>,
     spelt: Vec<String>,
     /// Faults under way that are the network's.
@@ -69,6 +79,13 @@ struct Run {
     /// Which of those that come and go are off just now.
     lull: BTreeSet<u32>,
     healed_after: Duration,
+    /// How old horizons were in a mesh that is well, by milliseconds.
+    lags: Vec<u32>,
+}
+
+/// The name of a place among the names.
+fn peer_name(place: usize) -> String {
+    format!("peer-{place}")
 }
 
 /// Plays a plan.
@@ -79,6 +96,7 @@ pub fn run(plan: Plan) -> Outcome {
         run.storm();
         run.mend();
         run.tail();
+        run.look_for_needless_flushes();
     }
     run.sim.check_invariants();
     let totals = run.sim.totals();
@@ -90,8 +108,10 @@ pub fn run(plan: Plan) -> Outcome {
         lost: run.judge.lost,
         flushes: run.judge.flushes,
         bound_violations: run.judge.bound_violations,
+        tokens_broken: run.judge.tokens_broken,
         stale_fills: run.judge.stale,
         healed_after: run.healed_after,
+        lags: run.lags,
         trace: totals.trace,
         findings: run.judge.findings,
     }
@@ -118,10 +138,15 @@ impl Run {
             caches: Vec::new(),
             pending: Vec::new(),
             free: Vec::new(),
+            calls: Vec::new(),
+            free_calls: Vec::new(),
+            woken: Arc::default(),
+            tokens: Vec::new(),
             notes: Vec::new(),
             weather: BTreeSet::new(),
             lull: BTreeSet::new(),
             healed_after: Duration::ZERO,
+            lags: Vec::new(),
         };
         for name in 0..run.plan.peers {
             run.names.push(None);
@@ -132,12 +157,13 @@ impl Run {
 
     /// Starts a process under a name.
     fn start(&mut self, name: usize, host: Option<usize>, calendar_wrong: (Duration, bool)) {
-        let mut options = StartOptions::new(format!("peer-{name}"));
+        let mut options = StartOptions::new(peer_name(name));
         options.host = host;
         options.seeds = Some((0..self.plan.peers).collect());
         options.calendar_wrong = calendar_wrong;
         options.planted = Plant::in_node(self.plan.plant);
         options.strict = self.plan.strict;
+        options.log_age = self.plan.log_age;
         options.optimistic = self.plan.plant == Some(Plant::HorizonOptimistic);
         options.key = self.plan.sealed.then_some(KEY);
         if self.plan.has(FaultKind::FullQueues) {
@@ -174,6 +200,7 @@ impl Run {
                 self.sim.step();
             }
             self.look();
+            self.go_on_with_calls();
             let totals = self.sim.totals();
             assert!(totals.steps < STEPS_MAX, "a storm without end: {totals:?} at {next:?}");
         }

@@ -11,6 +11,8 @@ pub(super) const STORM: Duration = Duration::from_secs(18);
 /// Bounds on staleness.
 const BOUNDS: [Duration; 3] =
     [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(4)];
+/// How long logs that forget early keep records.
+const LOG_AGE: std::ops::Range<Duration> = Duration::from_millis(300)..Duration::from_secs(5);
 /// No faults in the first moments, so that the load has begun.
 const CALM: Duration = Duration::from_millis(500);
 
@@ -33,6 +35,8 @@ pub struct Plan {
     pub max_staleness: Duration,
     /// Whether the bound holds across splits too: the dead hold the horizon back.
     pub strict: bool,
+    /// How long logs keep records, where that is less than the run.
+    pub log_age: Option<Duration>,
     /// What goes wrong, counted from the beginning of the load.
     pub faults: Vec<Fault>,
     /// A mechanism that is switched off.
@@ -54,6 +58,7 @@ impl Plan {
             sealed: draw.chance(0.2),
             max_staleness: *draw.pick(&BOUNDS),
             strict: draw.chance(0.5),
+            log_age: draw.chance(0.2).then(|| draw.time(LOG_AGE)),
             faults: faults::draw(&mut draw, kinds, CALM, STORM),
             plant: None,
         }
@@ -92,10 +97,14 @@ pub struct Outcome {
     pub flushes: [u64; 2],
     /// Hits older than a bound allows.
     pub bound_violations: u64,
+    /// Reads that saw the time before their token.
+    pub tokens_broken: u64,
     /// Hits older than what the peer had dropped before.
     pub stale_fills: u64,
     /// How long it took after mending until all was well.
     pub healed_after: Duration,
+    /// How old horizons were while nothing was wrong, in milliseconds, sampled.
+    pub lags: Vec<u32>,
     /// Everything sent, folded: equal for equal runs.
     pub trace: u64,
     /// What was found wrong; empty when nothing was.

@@ -6,7 +6,7 @@ use super::Run;
 use super::load::Act;
 use crate::sim::draw::Draw;
 use crate::sim::faults::FaultKind;
-use crate::sim::world::PeerAt;
+use crate::sim::options::PeerAt;
 
 /// Processes that always stay.
 const LEFT_AT_LEAST: usize = 3;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::net::{Links, Net, addr, config};
 use super::{SECOND, origin, publish};
 use crate::horizon::Policy;
+use crate::id::Seq;
+use crate::wire::section::Head;
 
 /// Fails if a peer claims more than the truth: a record issued before its horizon is not applied.
 pub(super) fn assert_true(net: &Net) {
@@ -227,6 +229,22 @@ fn a_split_leaves_the_available_fresh_among_reachable_peers_and_whole_after_it()
         net.all_agree_on_members() && (0..5).all(|at| status(net, at).dark == 0)
     });
     lags(&mut net, 5 * SECOND, |_| {});
+}
+
+#[test]
+fn a_joiner_has_applied_nothing_of_others_before_the_flush_that_ends_joining() {
+    let mut net = mesh_with(73, 2, Policy::Available);
+    publish(&mut net, 0, 5_000);
+    net.run_for(SECOND);
+    let writer = origin(&net, 0);
+    net.start(2, config(2, 1), &[addr(9)]);
+    let head = Head { origin: writer, head: Seq(5_000), floor: Seq(1) };
+    let (now, joiner) = (net.now_at(2), net.node(2));
+    joiner.streams.hear(head, writer.peer, now.at).unwrap();
+    assert_eq!(joiner.streams.marks(writer).0, Seq(5_000), "taken up at its head");
+    assert_eq!(joiner.applied_of(writer), Seq(0));
+    assert!(joiner.streams.finish_joining(), "with a flush");
+    assert_eq!(joiner.applied_of(writer), Seq(5_000));
 }
 
 #[test]
