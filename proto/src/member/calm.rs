@@ -8,7 +8,8 @@
 //! * *Confirmation.* A suspicion that no other member shares lasts twice as long; each other member
 //!   that passes it on shortens it. An accuser with a bad link of its own is mostly alone.
 //! * *The suspect is told* at once, by the accuser itself, so that it can refute before the news has
-//!   gone round.
+//!   gone round; and again whenever it is heard. What it was told while nothing reached it is lost,
+//!   and by the time that something does, the news has stopped travelling.
 //!
 //! In: foca's timers, packets as they are read. Out: when a timer is to fire.
 
@@ -32,12 +33,15 @@ pub(super) const LATE: Duration = Duration::from_millis(50);
 const CONFIRMATIONS: usize = 2;
 /// Suspicions under way that are kept in mind; those beyond it last their longest.
 const SUSPICIONS_MAX: usize = 1_024;
+/// A suspect that is heard is told no more often than this: some round trips.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Suspicion {
     incarnation: Incarnation,
     timer: Timer<Node>,
     since: Instant,
+    told_at: Instant,
     /// How long it lasts when it is confirmed.
     least: Duration,
     by: BTreeSet<PeerId>,
@@ -137,9 +141,9 @@ impl Calm {
             if room || held.is_some() {
                 let (incarnation, timer) = (*incarnation, timer.clone());
                 let by = BTreeSet::new();
-                let since = now;
+                let (since, told_at, postponed) = (now, now, false);
                 let suspicion =
-                    Suspicion { incarnation, timer, since, least, by, postponed: false };
+                    Suspicion { incarnation, timer, since, told_at, least, by, postponed };
                 self.suspicions.insert(member_id.peer(), suspicion);
             }
         }
@@ -161,6 +165,14 @@ impl Calm {
             && held.by.len() < CONFIRMATIONS
             && held.by.insert(by);
         counts.then(|| (held.timer.clone(), held.since + lasts(held.least, held.by.len(), others)))
+    }
+
+    /// A member is heard: whether it is to be told again that it is under suspicion here.
+    fn is_to_be_told(&mut self, now: Instant, from: &Node, incarnation: Incarnation) -> bool {
+        let held = self.suspicions.get_mut(&from.peer());
+        let held =
+            held.filter(|held| held.incarnation == incarnation && now >= held.told_at + TELL_EVERY);
+        held.map(|held| held.told_at = now).is_some()
     }
 
     /// Drops suspicions that are over. `stands` tells whether one still is.
@@ -187,6 +199,10 @@ impl Membership {
         self.calm.heard(now);
         if matches!(packet.header.message, Message::Ack(_) | Message::ForwardedAck { .. }) {
             self.calm.answered();
+        }
+        let (src, incarnation) = (&packet.header.src, packet.header.src_incarnation);
+        if self.calm.is_to_be_told(now, src, incarnation) && stands(&self.foca, src, incarnation) {
+            self.tell_suspect(src.clone(), incarnation);
         }
         let others = self.view.live_len().saturating_sub(2);
         for member in packet.members.iter().filter(|member| member.state() == State::Suspect) {
