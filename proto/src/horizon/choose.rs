@@ -13,7 +13,9 @@ use crate::stream::{bucket_of, mix};
 
 /// Peers up to which everybody asks everybody.
 const EVERYBODY_MAX: usize = 4;
-/// One question in so many goes to a random member, so that no choice of keepers can cut a peer off.
+/// Beside one question in so many a random member is asked, so that no choice of keepers can cut a
+/// peer off. Not in its place: who is no keeper knows less, and two who asked one another in turn
+/// would both fall behind.
 const RANDOM_ONE_IN: usize = 8;
 
 /// Into how many parts the streams of a mesh are divided: a keeper asks 30 or so origins itself.
@@ -73,13 +75,12 @@ pub(super) fn targets(
     let keepers: Vec<_> = (0..parts).map(|part| keepers(own, live, part)).collect();
     let kept: Vec<usize> = (0..parts).filter(|&part| keepers[part].contains(&own)).collect();
     if kept.is_empty() {
-        let of_part = keepers[random(parts)];
-        let peer = if random(RANDOM_ONE_IN) == 0 {
-            live.keys().nth(random(live.len())).copied().unwrap_or(of_part[0])
-        } else {
-            of_part[random(2)]
-        };
-        targets.insert(peer, all(parts));
+        targets.insert(keepers[random(parts)][random(2)], all(parts));
+        if random(RANDOM_ONE_IN) == 0
+            && let Some(&peer) = live.keys().nth(random(live.len()))
+        {
+            targets.insert(peer, all(parts));
+        }
         return targets;
     }
     for (&peer, &boot) in live {
@@ -139,6 +140,23 @@ mod tests {
                         && targets(*own, &live, |n| rng.below(n)).contains_key(&peer)
                 };
                 assert!(mesh.keys().any(by_keeper), "{n} peers");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_no_keeper_asks_one_each_time() {
+        let mut rng = Rng::new(3);
+        for n in [6, 40, 300] {
+            let mesh = mesh(n);
+            let parts = parts_for(mesh.len() - 1);
+            for &own in mesh.keys() {
+                let live = without(&mesh, own);
+                let keepers: Vec<_> = (0..parts).flat_map(|p| keepers(own, &live, p)).collect();
+                for _ in 0..if keepers.contains(&own) { 0 } else { 50 } {
+                    let asked = targets(own, &live, |n| rng.below(n));
+                    assert!(asked.keys().any(|peer| keepers.contains(peer)));
+                }
             }
         }
     }
