@@ -86,10 +86,13 @@ impl Looper {
         warnings.extend(self.doors.warnings());
         warnings.extend(self.node.quarantined(now).map(|peer| {
             format!(
-                "quarantined: {} sends what no working peer sends (a clock far ahead, numbers that \
-                 cannot be, or broken sections) and is not believed about others",
+                "quarantined: {} sends what no working peer sends (numbers that cannot be, or \
+                 broken sections) and is not believed about others",
                 name_of(peer)
             )
+        }));
+        warnings.extend(self.node.clocks_ahead(now).map(|peer| {
+            format!("calendars: that of {} is more than a minute ahead of ours", name_of(peer))
         }));
         let alive = members.iter().filter(|member| member.state.is_live()).count();
         Status {

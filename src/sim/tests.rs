@@ -1,5 +1,7 @@
 //! The simulator holds for fixed seeds, replays, and finds bugs that were planted.
 
+mod scenarios;
+
 use std::time::Duration;
 
 use super::campaign::{self, Campaign};

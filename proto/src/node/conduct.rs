@@ -97,11 +97,18 @@ impl Node {
         }
     }
 
-    /// Takes note of a stamp from a future that calendars do not explain, from its own origin.
-    pub(super) fn blame_clock(&mut self, now: Now, from: &Sender, origin: Origin) {
+    /// Members whose stamps are far ahead of this peer's calendar, lately and often.
+    pub fn clocks_ahead(&self, now: Now) -> impl Iterator<Item = PeerId> {
+        self.clocks_ahead.quarantined(now.at)
+    }
+
+    /// Takes note of a stamp from the future, from its own origin. One of two calendars is wrong,
+    /// and it may be ours: a peer whose own is behind would otherwise believe nobody about
+    /// anybody, and miss what only others can still tell it of the dead.
+    pub(super) fn note_clock(&mut self, now: Now, from: &Sender, origin: Origin) {
         self.stats.stamps_ahead += 1;
-        if from.origin == origin && self.gate.ring().is_some() {
-            self.conduct.wrong(now.at, from.origin.peer);
+        if from.origin == origin {
+            self.clocks_ahead.wrong(now.at, from.origin.peer);
         }
     }
 

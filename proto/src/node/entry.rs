@@ -11,12 +11,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Node;
-use crate::id::PeerId;
+use crate::id::{Boot, PeerId};
 use crate::limits::{DIRECT_RECEIVERS_MAX, ENTRY_PATIENCE};
 use crate::time::{Instant, Now};
 
 /// How often who has not confirmed is asked again: members may hear of the joiner after it.
 const ENTRY_RETRY: Duration = Duration::from_millis(100);
+/// How far above a boot that was met the next one may lie: 17 s of calendar.
+const BOOT_LEAP_MAX: usize = 1 << 24;
 
 /// Who has to confirm, and until when that is waited for.
 #[derive(Debug)]
@@ -34,6 +36,14 @@ impl Node {
             let until = now.at + ENTRY_PATIENCE;
             self.entry = Some(Entry { until, retry_at: until, waiting: None });
         }
+    }
+
+    /// A boot above one that was met for our name. Not the next one: where a calendar falls back
+    /// with each start and a split hides the life in between, two lives would take the same, and
+    /// number different records alike.
+    pub(super) fn boot_above(&mut self, seen: Boot) -> Boot {
+        let leap = 1 + self.rng.below(BOOT_LEAP_MAX) as u64;
+        Boot(seen.0.saturating_add(leap).max(self.config.boot.0))
     }
 
     /// The view is complete, or the stream is another one: the live members have to confirm it.

@@ -36,7 +36,7 @@ use crate::clock::vector::VersionVector;
 use crate::error::DropReason;
 use crate::event::{Arrival, NodeConfig, NodeStats, Output};
 use crate::horizon::{Horizon, Replies};
-use crate::id::{Boot, KeyHash, Namespace, Origin, PeerId, PeerName};
+use crate::id::{KeyHash, Namespace, Origin, PeerId, PeerName};
 use crate::limits::{
     DIRECT_RECEIVERS_MAX, KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE,
 };
@@ -97,6 +97,8 @@ pub struct Node {
     key_book: KeyBook,
     asks: Asks,
     conduct: Conduct,
+    /// Who is far ahead by its calendar, kept like the book of wrongs.
+    clocks_ahead: Conduct,
     control: Control,
     reassembly: Reassembly,
     outputs: VecDeque<Output>,
@@ -170,6 +172,7 @@ impl Node {
             key_book: KeyBook::default(),
             asks: Asks::new(&mut rng),
             conduct: Conduct::default(),
+            clocks_ahead: Conduct::default(),
             control: Control::default(),
             reassembly: Reassembly::default(),
             outputs: VecDeque::new(),
@@ -450,7 +453,7 @@ impl Node {
                 }
             }
             MemberEvent::BootBehind { seen } => {
-                let boot = Boot(seen.0.saturating_add(1).max(self.config.boot.0));
+                let boot = self.boot_above(*seen);
                 self.close_batch(now);
                 self.config.boot = boot;
                 self.streams.rename_own(Origin { boot, ..self.streams.own() });

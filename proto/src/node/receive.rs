@@ -256,7 +256,7 @@ impl Node {
         let batch = Batch { first, count, base, raw_len, lz4, wire: Arc::new(bytes) };
         let body = batch.open()?;
         if self.clock.observe(base, now.wall).is_err() {
-            self.blame_clock(now, &from, origin);
+            self.note_clock(now, &from, origin);
         }
         if self.streams.receive(origin, batch.clone(), now.at)? == Receipt::Duplicate {
             return Ok(());
