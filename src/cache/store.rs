@@ -22,7 +22,7 @@ use super::entry::Entry;
 use super::fence::{self, Fence, FillToken};
 use super::horizon::Horizon;
 use super::meta::{Keep, TAGS_MAX, Version};
-use super::raw::{Bucket, Buckets, Fresh, GARBAGE_BATCH, Garbage, Header, NodeRef, SLOTS, Tag};
+use super::raw::{Bucket, Buckets, Fresh, Garbage, Header, NodeRef, SLOTS, Tag};
 use super::shard::{Desk, Shard, buckets_for};
 use super::stats::CacheStats;
 use super::stripes::Stripes;
@@ -189,10 +189,11 @@ impl<V: Send + Sync + 'static> Store<V> {
         // As if it was loaded just now.
         let token = FillToken { n0: mark.0, began: self.moment() };
         let node = self.node(hash, key, value, keep, weight, token);
-        let stored = self.change(hash, |shard, desk, first| {
+        let (stored, _freed) = self.change(hash, |shard, desk, first| {
             self.fence.stamp(hash, mark);
             shard.counts.inserts += 1;
-            shard.put(desk, first, node, |node| self.is_dead(node))
+            let stored = shard.put(desk, first, node, |node| self.is_dead(node));
+            (stored, shard.free_some(desk))
         });
         self.shed_weight(self.shard_of(hash));
         stored.map_err(|_node| NotStored::Older)
@@ -237,10 +238,6 @@ impl<V: Send + Sync + 'static> Store<V> {
                     shard.remove(desk, self.first_of(KeyHash(hash)), hash);
                 }
             });
-            // As many as were removed, from earlier batches.
-            for _ in 0..group.len().div_ceil(GARBAGE_BATCH) {
-                drop(self.garbage.pop());
-            }
         }
     }
 
@@ -289,13 +286,14 @@ impl<V: Send + Sync + 'static> Store<V> {
     ) -> Result<(), NotStored> {
         let weight = self.weigh(key, &value, keep)?;
         let node = self.node(hash, key, value, keep, weight, token);
-        let stored = self.change(hash, |shard, desk, first| {
+        let (stored, _freed) = self.change(hash, |shard, desk, first| {
             if self.fence.overtaken(hash, token) || self.fence.covers(key, keep.tags, token) {
                 shard.counts.fills_refused += 1;
-                return Err(node);
+                return (Err(node), None);
             }
             shard.counts.fills += 1;
-            shard.put(desk, first, node, |node| self.is_dead(node))
+            let stored = shard.put(desk, first, node, |node| self.is_dead(node));
+            (stored, Some(shard.free_some(desk)))
         });
         self.shed_weight(self.shard_of(hash));
         stored.map_err(|_node| NotStored::Overtaken)
@@ -503,10 +501,6 @@ impl<V: Send + Sync + 'static> Store<V> {
             // Wraps where it fell; the sum does not.
             self.weight.fetch_add(shard.weight().wrapping_sub(before), Relaxed);
         }
-        let freed = shard.free_some(&desk);
-        drop(shard);
-        drop(guard);
-        drop(freed);
         changed
     }
 

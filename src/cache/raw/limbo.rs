@@ -13,7 +13,7 @@ use crate::sync::{Guard, INTERLEAVED, SegQueue};
 use super::node::{Fresh, Node};
 
 /// Nodes that wait together: the more, the less each costs; what waits is memory, 64 shards of it.
-pub(in crate::cache) const GARBAGE_BATCH: usize = if INTERLEAVED { 1 } else { 32 };
+const GARBAGE_BATCH: usize = if INTERLEAVED { 1 } else { 32 };
 
 /// A node that was taken out of its slot. Readers may still hold it. To be given to a [`Limbo`];
 /// dropping it leaks it.

@@ -16,5 +16,5 @@ mod limbo;
 mod node;
 
 pub(super) use bucket::{Bucket, Buckets, SLOTS, Tag, Word};
-pub(super) use limbo::{GARBAGE_BATCH, Garbage, Limbo};
+pub(super) use limbo::{Garbage, Limbo};
 pub(super) use node::{Fresh, Header, NodeRef};
