@@ -41,26 +41,25 @@ impl Tick {
     }
 }
 
-/// Where exact time comes from: nanoseconds since the system's boot.
-#[derive(Clone)]
-pub(crate) struct TimeSource(Arc<dyn Fn() -> u64 + Send + Sync>);
+/// Where exact time comes from: nanoseconds since the system's boot. By default the system's own
+/// clock, called without a detour, since bounded reads ask it for every hit.
+#[derive(Clone, Default)]
+pub(crate) struct TimeSource(Option<Arc<dyn Fn() -> u64 + Send + Sync>>);
 
 impl TimeSource {
     /// Time as `now` tells it; it must never go back.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn new(now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+        Self(Some(Arc::new(now)))
     }
 
     /// This moment.
+    #[inline]
     pub(crate) fn now(&self) -> BootTime {
-        BootTime::from_nanos((self.0)())
-    }
-}
-
-impl Default for TimeSource {
-    /// The system's own.
-    fn default() -> Self {
-        Self::new(|| BootTime::now().as_nanos())
+        match &self.0 {
+            None => BootTime::now(),
+            Some(now) => BootTime::from_nanos(now()),
+        }
     }
 }
 
@@ -86,6 +85,7 @@ impl Clock {
     }
 
     /// Nanoseconds since the cache was made.
+    #[inline]
     pub(in crate::cache) fn nanos(&self) -> u64 {
         self.source.now().as_nanos().saturating_sub(self.base)
     }

@@ -33,8 +33,9 @@ impl BootTime {
         self.0
     }
 
-    /// Now. Costs about 25 ns: no system call on Linux.
+    /// Now. Costs about 20 ns: no system call on Linux.
     #[cfg(target_os = "linux")]
+    #[inline]
     #[must_use]
     pub fn now() -> Self {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

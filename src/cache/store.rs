@@ -59,8 +59,8 @@ pub(crate) struct Settings<V> {
     pub(crate) idle: Option<Duration>,
     /// The part of a time to live, 0 to 1, that is taken off at random.
     pub(crate) jitter: f32,
-    /// How old a value may be, at most, when it is returned, measured against what is proven.
-    pub(crate) max_staleness: Option<(Duration, Arc<Horizon>)>,
+    /// Nanoseconds: how old a value may be, at most, when it is asked for, against what is proven.
+    pub(crate) max_staleness: Option<(u64, Arc<Horizon>)>,
     pub(crate) time: TimeSource,
     /// Called when there is housekeeping to do sooner than asked for.
     pub(crate) wake: Option<Arc<dyn Fn() + Send + Sync>>,
@@ -336,14 +336,17 @@ impl<V: Send + Sync + 'static> Store<V> {
 
     #[inline(always)]
     fn find<'g>(&'g self, hash: KeyHash, key: &[u8], guard: &'g Guard) -> Option<NodeRef<'g, V>> {
-        let Some((max, horizon)) = &self.settings.max_staleness else {
+        let Some((max_nanos, horizon)) = &self.settings.max_staleness else {
             return self.find_any(hash, key, guard);
         };
+        // How old a hit is, is asked as of the call, not of its end: the processor then looks the
+        // entry up while it waits for its clock.
+        let now = self.clock.nanos();
         // Asked before the look-up, for which it shall vouch; see `horizon`.
         let proven = self.clock.since_base(horizon.proven().as_nanos());
         let node = self.find_any(hash, key, guard)?;
-        let age = self.clock.nanos().saturating_sub(proven.max(node.filled().nanos()));
-        (u128::from(age) <= max.as_nanos()).then_some(node)
+        let age = now.saturating_sub(proven.max(node.filled().nanos()));
+        (age <= *max_nanos).then_some(node)
     }
 
     #[inline(always)]

@@ -114,7 +114,10 @@ impl<V: Clone + Send + Sync + 'static> CacheBuilder<V> {
             return Err(CacheError::Jitter { jitter: settings.jitter });
         }
         let horizon = registry.horizon();
-        settings.max_staleness = self.max_staleness.map(|max| (max, Arc::clone(horizon)));
+        settings.max_staleness = self.max_staleness.map(|max| {
+            // More than 584 years are no bound.
+            (u64::try_from(max.as_nanos()).unwrap_or(u64::MAX), Arc::clone(horizon))
+        });
         settings.wake = registry.janitor().map(|janitor| Arc::new(move || janitor.unpark()) as _);
         let wake = settings.wake.clone();
         let own = Arc::clone(&registry);

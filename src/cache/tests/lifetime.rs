@@ -124,7 +124,7 @@ fn the_clock_catches_up_when_the_first_entry_with_an_expiry_comes() {
 fn a_value_older_than_its_bound_is_a_miss_unless_the_horizon_vouches_for_it() {
     let horizon = Arc::new(Horizon::unproven());
     let (hand, store) = store(|settings| {
-        settings.max_staleness = Some((2 * SECOND, Arc::clone(&horizon)));
+        settings.max_staleness = Some((2_000_000_000, Arc::clone(&horizon)));
     });
     let begun = store.begin_fill();
     hand.pass(SECOND, &store); // the load takes its time, which counts
