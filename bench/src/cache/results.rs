@@ -32,7 +32,7 @@ impl From<Kind> for RowKind {
         match kind {
             Kind::Ours => Self::Weft,
             Kind::Peer => Self::Peer,
-            Kind::Map | Kind::ReadOnly => Self::Bound,
+            Kind::Candidate | Kind::Map | Kind::ReadOnly => Self::Bound,
         }
     }
 }

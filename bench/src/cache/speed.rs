@@ -106,7 +106,7 @@ pub(crate) fn measure<K: Key, V: Value>(
 /// Bounds that can't be written to, or never evict, have no place where that is the work.
 fn takes_part(part: Part, kind: Kind) -> bool {
     match part {
-        Part::Mixed95 | Part::Mixed80 => matches!(kind, Kind::Ours | Kind::Peer),
+        Part::Mixed95 | Part::Mixed80 => matches!(kind, Kind::Ours | Kind::Peer | Kind::Candidate),
         Part::Storm => kind != Kind::ReadOnly,
         _ => true,
     }

@@ -5,6 +5,7 @@
 //! apart, so that the trait costs nothing on an operation.
 
 mod bounds;
+mod candidate;
 mod ours;
 mod peers;
 
@@ -76,6 +77,8 @@ pub(crate) enum Kind {
     Ours,
     /// A cache with eviction.
     Peer,
+    /// What Weft could have been built on.
+    Candidate,
     /// A map that takes writes but never evicts.
     Map,
     /// What can only be read.
@@ -121,7 +124,7 @@ pub(crate) const PLAIN: &str = "HashMap";
 /// All contenders, in the order of the tables.
 #[must_use]
 pub(crate) fn all<K: Key, V: Value>() -> Vec<Entrant<K, V>> {
-    use Kind::{Map, Ours, Peer, ReadOnly};
+    use Kind::{Candidate, Map, Ours, Peer, ReadOnly};
     let row = |name, kind, make| Entrant { name, kind, make };
     vec![
         row(WEFT, Ours, ours::weft as Make<K, V>),
@@ -131,6 +134,7 @@ pub(crate) fn all<K: Key, V: Value>() -> Vec<Entrant<K, V>> {
         row("TinyUFO", Peer, peers::tinyufo),
         row("foyer-s3fifo", Peer, peers::foyer_s3fifo),
         row("foyer-wtinylfu", Peer, peers::foyer_wtinylfu),
+        row("HashIndex+entries", Candidate, candidate::hash_index),
         row("papaya", Map, bounds::papaya),
         row("scc::HashIndex", Map, bounds::hash_index),
         row(PLAIN, ReadOnly, bounds::plain),
@@ -161,6 +165,7 @@ pub(crate) fn legend() -> Vec<(&'static str, &'static str)> {
         ("TinyUFO", "TinyUFO 0.9, default (fast) form, its own hash; clones on a hit"),
         ("foyer-s3fifo", "foyer-memory 0.22, S3-FIFO; a hit takes a counted handle"),
         ("foyer-wtinylfu", "foyer-memory 0.22, W-TinyLFU; a hit takes a counted handle"),
+        ("HashIndex+entries", "Weft's entries and fence on scc::HashIndex; a design, not a cache"),
         ("papaya", "papaya 0.2, presized; a bound: no eviction"),
         ("scc::HashIndex", "scc 3; a bound: no eviction"),
         (PLAIN, "std's HashMap that nobody writes to; a bound: read only"),
