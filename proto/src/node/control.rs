@@ -35,6 +35,19 @@ pub(super) enum Answer {
     End(SocketAddr, Pulled, Option<Summary>),
 }
 
+impl Answer {
+    pub(super) fn to(&self) -> Destination {
+        match self {
+            Self::Batch(job) => job.to.clone(),
+            Self::End(to, ..) => Destination::One(*to),
+        }
+    }
+
+    pub(super) const fn batches(&self) -> u64 {
+        matches!(self, Self::Batch(_)) as u64
+    }
+}
+
 /// Queues of sections and answers.
 #[derive(Debug, Default)]
 pub(super) struct Control {
@@ -204,6 +217,10 @@ impl Control {
         }
         self.answers.extend(answers);
         true
+    }
+
+    pub(super) fn front_answer(&self) -> Option<&Answer> {
+        self.answers.front()
     }
 
     pub(super) fn next_answer(&mut self) -> Option<Answer> {

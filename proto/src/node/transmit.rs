@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::control::Answer;
 use super::{Node, Sender};
-use crate::id::Seq;
+use crate::id::{Origin, Seq};
 use crate::limits::{
     PACKET_BYTES_SAFE, PULL_BYTES_MAX, PULL_RANGES_MAX, PULLED_RANGES_MAX, SUMMARY_WIRE_BYTES_MAX,
 };
@@ -82,24 +82,8 @@ impl Node {
                 }
                 continue;
             }
-            match self.control.next_answer() {
-                Some(Answer::Batch(job)) => {
-                    self.stats.batches_repaired += 1;
-                    if let Some(to) = self.job_packet(now, job, buf) {
-                        return Some(Transmit { to });
-                    }
-                    continue;
-                }
-                Some(Answer::End(to, end, summary)) => {
-                    self.open_packet(buf);
-                    if let Some(summary) = summary {
-                        summary.put(buf);
-                    }
-                    end.put(buf);
-                    self.close_packet(buf);
-                    return Some(Transmit { to: Destination::One(to) });
-                }
-                None => {}
+            if let Some(to) = self.answer_packet(now, buf) {
+                return Some(Transmit { to });
             }
             if !self.spread.is_gathering() {
                 return None;
@@ -173,9 +157,13 @@ impl Node {
         }
     }
 
+    fn is_large(&self, job: &Job) -> bool {
+        job.batch.wire.len() > self.spread.packet_bytes() - PACKET_OVERHEAD_MAX
+    }
+
     /// A batch in one packet; a large one is set aside to be cut.
     fn job_packet(&mut self, now: Now, job: Job, buf: &mut Vec<u8>) -> Option<Destination> {
-        if job.batch.wire.len() > self.spread.packet_bytes() - PACKET_OVERHEAD_MAX {
+        if self.is_large(&job) {
             self.cut = Some(Cut { job, next: 0 });
             return self.cut_packet(buf);
         }
@@ -184,6 +172,39 @@ impl Node {
         self.add_trailer(now, buf);
         self.close_packet(buf);
         Some(job.to)
+    }
+
+    /// As much of an answer to a pull as fits a packet: what fills the holes of a stream of small
+    /// batches takes one packet or two, and not one for each.
+    fn answer_packet(&mut self, now: Now, buf: &mut Vec<u8>) -> Option<Destination> {
+        let room = self.spread.packet_bytes() - self.gate.overhead();
+        let first = self.control.next_answer()?;
+        self.stats.batches_repaired += first.batches();
+        let to = match first {
+            Answer::Batch(job) if self.is_large(&job) => {
+                self.cut = Some(Cut { job, next: 0 });
+                return self.cut_packet(buf);
+            }
+            Answer::Batch(_) | Answer::End(..) => first.to(),
+        };
+        self.open_packet(buf);
+        let own = self.streams.own();
+        put_answer(&first, own, buf);
+        while let Some(next) = self.control.front_answer()
+            && next.to() == to
+        {
+            let before = buf.len();
+            put_answer(next, own, buf);
+            if buf.len() > room {
+                buf.truncate(before);
+                break;
+            }
+            self.stats.batches_repaired += next.batches();
+            self.control.next_answer();
+        }
+        self.add_trailer(now, buf);
+        self.close_packet(buf);
+        Some(to)
     }
 
     /// The next fragment of the batch that is being cut.
@@ -281,6 +302,18 @@ impl Node {
 fn push_part(parts: &mut Vec<StreamRange>, range: StreamRange, lo: u64, hi: u64) {
     if lo <= hi && parts.len() < PULL_RANGES_MAX {
         parts.push(StreamRange { lo: Seq(lo), hi: Seq(hi), ..range });
+    }
+}
+
+fn put_answer(answer: &Answer, own: Origin, buf: &mut Vec<u8>) {
+    match answer {
+        Answer::Batch(job) => head_of(job).put_batch(own, &job.batch.wire, buf),
+        Answer::End(_, end, summary) => {
+            if let Some(summary) = summary {
+                summary.put(buf);
+            }
+            end.put(buf);
+        }
     }
 }
 

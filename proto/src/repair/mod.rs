@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::id::{Origin, PeerId, Seq};
 use crate::limits::{
     GONE_WITNESSES, PULL_BYTES_MAX, PULL_RANGES_MAX, PULL_TIMEOUT_MAX, PULL_TIMEOUT_MIN,
-    REORDER_MIN,
+    PULLS_LOST_BY_CHANCE, REORDER_MIN,
 };
 use crate::shards::Touched;
 use crate::stream::Streams;
@@ -61,6 +61,12 @@ struct Want {
 }
 
 impl Want {
+    /// Whether something of what was asked for has come since. New holes say nothing about that.
+    fn was_helped(&self, origin: Origin, streams: &Streams) -> bool {
+        let came = |&(lo, hi): &(Seq, Seq)| !streams.applied_within(origin, lo, hi).is_empty();
+        self.missing.iter().any(came)
+    }
+
     /// Whether what was asked for can be had from nobody any more.
     ///
     /// A peer that has evicted what it applied is a witness at once; one that lacks it too is a
@@ -104,9 +110,19 @@ impl Want {
     }
 }
 
-/// The pause before a peer that could not help is followed by the next.
+/// The pause before a peer that could not help is followed by the next: others may have what one
+/// lacks, so the first few follow soon.
 fn pause_after(tries: u32) -> Duration {
-    (PULL_TIMEOUT_MIN * tries.clamp(1, 100)).min(PULL_TIMEOUT_MAX)
+    let tries = tries.clamp(1, 100);
+    (REORDER_MIN * tries * tries).min(PULL_TIMEOUT_MAX)
+}
+
+/// How long a request is waited for. On a path that loses much, a few in a row are lost by chance,
+/// and more time between them would only add to the delay; who hears nothing at all steps back.
+fn timeout_after(tries: u32, round_trip: Duration) -> Duration {
+    let first = (round_trip * 3).clamp(PULL_TIMEOUT_MIN, PULL_TIMEOUT_MAX);
+    let doublings = tries.saturating_sub(PULLS_LOST_BY_CHANCE).min(10);
+    (first * 2_u32.pow(doublings)).min(PULL_TIMEOUT_MAX)
 }
 
 /// A pull and whom it asks.
@@ -209,7 +225,8 @@ impl Repair {
                 continue;
             }
             if want.asked.take().is_some() {
-                want.tries += 1;
+                // Where a part has come, only the rest of the answer was lost.
+                want.tries = if want.was_helped(origin, streams) { 0 } else { want.tries + 1 };
             }
             let Some(to) = choose(origin, want, streams, live, &self.round_trips, &mut random)
             else {
@@ -220,8 +237,7 @@ impl Repair {
             self.next_nonce += 1;
             self.pulls += 1;
             let round_trip = self.round_trips.get(&to).copied().unwrap_or_default();
-            let first = (round_trip * 3).clamp(PULL_TIMEOUT_MIN, PULL_TIMEOUT_MAX);
-            let pause = (first * 2_u32.saturating_pow(want.tries.min(10))).min(PULL_TIMEOUT_MAX);
+            let pause = timeout_after(want.tries, round_trip);
             // Up to a quarter of jitter, so that peers that lost the same packet spread out.
             let jitter = pause / 400 * u32::try_from(random(100)).unwrap_or(0);
             want.asked = Some((nonce, to, now));
@@ -277,7 +293,7 @@ impl Repair {
                 .map(|range| range.hi)
         };
         let (gone, absent) = (speaks_of(&answer.gone), speaks_of(&answer.absent));
-        let progress = want.missing != streams.missing(origin, PULL_RANGES_MAX);
+        let progress = want.was_helped(origin, streams);
         if (gone.is_none() && absent.is_none()) || progress {
             // More is to come, or part of the answer was lost: ask again, at once if this helped.
             want.tries = if progress { 0 } else { want.tries + 1 };

@@ -277,6 +277,36 @@ fn what_the_origin_has_evicted_and_others_never_had_is_given_up_though_it_goes_o
 }
 
 #[test]
+fn a_few_pulls_lost_in_a_row_are_repeated_at_one_pace_and_more_step_back() {
+    let (mut repair, streams) = (Repair::default(), holed());
+    repair.want(origin(), Some(PeerId(3)), at(0), 0);
+    let asked: Vec<u64> = (1..1_000)
+        .filter(|&ms| request(&mut repair, &streams, &LIVE, at(ms)).is_some())
+        .take(8)
+        .collect();
+    let pauses: Vec<u64> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+    assert_eq!(pauses, [10, 10, 10, 10, 10, 20, 40]);
+}
+
+#[test]
+fn part_of_an_answer_is_a_sign_of_life_and_a_new_hole_is_none() {
+    let (mut repair, mut streams) = (Repair::default(), holed());
+    repair.want(origin(), Some(PeerId(3)), at(0), 0);
+    let asked = request(&mut repair, &streams, &LIVE, at(1)).unwrap();
+    let head = Head { origin: origin(), head: Seq(8), floor: Seq(1) };
+    streams.hear(head, PeerId(3), at(2)).unwrap();
+    let absent = asked.pull.ranges;
+    let answer = Pulled { nonce: asked.pull.nonce, gone: Vec::new(), absent };
+    repair.answered(PeerId(3), &answer, &streams, &LIVE, at(2), |_| 0);
+    assert_eq!(request(&mut repair, &streams, &LIVE, at(2)), None, "peer 3 could not help");
+    assert_eq!(request(&mut repair, &streams, &LIVE, at(3)).unwrap().to, PeerId(1));
+    streams.receive(origin(), batch(2), at(4)).unwrap();
+    let again = request(&mut repair, &streams, &LIVE, at(30)).unwrap();
+    assert_ne!(again.to, PeerId(3), "which has said that it lacks it");
+    assert_eq!(repair.wants[&origin()].tries, 0, "a part has come");
+}
+
+#[test]
 fn witnesses_of_one_range_don_t_give_up_another() {
     let (mut repair, streams, mut now) = (Repair::default(), holed(), 0);
     let live = [PeerId(2), PeerId(3), PeerId(4)];

@@ -11,27 +11,23 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use weft::{Key, MemberState, Mesh, Watch, WatchBatch, WatchFilter, monotonic_nanos};
+use weft::Key;
 use weft_proto::wire::packet::HEADER_BYTES;
 
 use super::PORT;
 use super::sealed::{KEY, packets};
+use super::timing::{Load, Meshes, median, quantile, setting};
+use crate::netns::Net;
 use crate::netns::tap::{Tap, inside, socket_on, volley};
-use crate::netns::{Host, Net};
-use crate::support::{NAMESPACE, SOON};
 
 const PEERS: usize = 3;
 /// The peer that is flooded; the first one publishes.
 const VICTIM: usize = 1;
-/// Records a second, and for how long in each arm: the p99 stands on 50 records.
-const RECORD_EVERY: Duration = Duration::from_millis(1);
-const RECORDS: usize = 5_000;
+/// Of each arm, which takes five seconds: the p99 stands on 50 records.
+const LOAD: Load = Load { publishers: 1, rate: 1_000, records: 5_000 };
 /// Packets that the attacker has ready, and how many go out in one call.
 const AMMUNITION: usize = 32_768;
 const VOLLEY: usize = 32;
-/// What was applied is looked at this often: to be woken for each batch would be work that no
-/// mesh has.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Arm {
@@ -55,26 +51,20 @@ struct Figures {
 #[test]
 #[ignore = "a measurement; see the head of this file"]
 fn a_flood_is_measured_at_a_peer_and_beside_it() {
-    let setting = |name: &str, default: u32| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
     let (rounds, rate) = (setting("WEFT_FLOOD_ROUNDS", 5), setting("WEFT_FLOOD_RATE", 100_000));
     let net = Net::new(PEERS + 2);
     let tap = Tap::start(&net);
-    let meshes: Vec<Mesh> = (0..PEERS).map(|n| mesh_on(&net, n)).collect();
-    wait("all see each other", || meshes.iter().all(|mesh| alive(mesh) == PEERS));
-    let mut watches: Vec<Watch> =
-        meshes[1..].iter().map(|mesh| mesh.watch(WatchFilter::all())).collect();
-    let mut published = 0;
-    publish(&meshes[0], &mut watches, &mut published);
+    let mut meshes = Meshes::start(net, PEERS, Some(&Key::from_bytes(KEY)));
+    meshes.publish(LOAD);
     let ammunition = ammunition(&packets(&tap.stop()).into_iter().collect::<Vec<_>>());
 
-    let (attacker, sink) = (&net.hosts()[PEERS], &net.hosts()[PEERS + 1]);
+    let (attacker, sink) = (PEERS, &meshes.net.hosts()[PEERS + 1]);
     let drain = inside(sink.namespace(), {
         let addr = sink.addr(PORT);
         move || UdpSocket::bind(addr)
     });
     let drain = drain.expect("the port is free there");
+    let attacker = socket_on(&meshes.net.hosts()[attacker]);
     let mut all: Vec<(Arm, Figures)> = Vec::new();
     for round in 0..rounds {
         for n in 0..ARMS.len() {
@@ -82,17 +72,17 @@ fn a_flood_is_measured_at_a_peer_and_beside_it() {
             let target = match arm {
                 Arm::Calm => None,
                 Arm::Sink => drain.local_addr().ok(),
-                Arm::Victim => Some(meshes[VICTIM].status().addr),
+                Arm::Victim => Some(meshes.meshes[VICTIM].status().addr),
             };
-            let figures = measure(&meshes, &mut watches, &mut published, |over| {
-                target.map_or(0.0, |to| flood(attacker, to, rate, &ammunition, over))
+            let figures = measure(&mut meshes, |over| {
+                target.map_or(0.0, |to| flood(&attacker, to, rate, &ammunition, over))
             });
             println!(
                 "round {round} {arm:?}: p50 {:.0} us, p99 {:.0} us, at the victim {:.0} us, {:.0} packets/s",
                 figures.p50, figures.p99, figures.victim_p99, figures.sent
             );
             all.push((arm, figures));
-            assert!(meshes.iter().all(|mesh| alive(mesh) == PEERS), "nobody is believed dead");
+            assert!(meshes.are_complete(), "nobody is believed dead");
         }
     }
     let of = |arm: Arm, value: fn(&Figures) -> f64| {
@@ -118,122 +108,30 @@ fn a_flood_is_measured_at_a_peer_and_beside_it() {
             median(ratios.collect())
         );
     }
-    let drops = meshes[VICTIM].metrics().drops;
+    let drops = meshes.meshes[VICTIM].metrics().drops;
     println!(
         "refused at the victim: {:?}",
         drops.iter().filter(|drop| drop.1 > 0).collect::<Vec<_>>()
     );
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn alive(mesh: &Mesh) -> usize {
-    mesh.members().iter().filter(|member| member.state == MemberState::Alive).count()
-}
-
-fn wait(what: &str, done: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < SOON, "not within {SOON:?}: {what}");
-        std::thread::sleep(LOOK_EVERY);
-    }
-}
-
-/// A mesh of this process whose threads and sockets are on a host.
-fn mesh_on(net: &Net, n: usize) -> Mesh {
-    let builder = Mesh::builder("weft")
-        .name(format!("host-{n}"))
-        .bind(net.hosts()[n].addr(PORT))
-        .seed(net.hosts()[0].addr(PORT).to_string())
-        .watch_capacity(65_536)
-        .key(Key::from_bytes(KEY));
-    let started = inside(net.hosts()[n].namespace(), move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(builder.start()).map_err(std::io::Error::other)
-    });
-    started.expect("the host has the port")
-}
-
 /// Publishes while `beside` runs in a thread of its own, until all receivers have all.
-fn measure(
-    meshes: &[Mesh],
-    watches: &mut [Watch],
-    published: &mut u64,
-    beside: impl FnOnce(&AtomicBool) -> f64 + Send,
-) -> Figures {
+fn measure(meshes: &mut Meshes, beside: impl FnOnce(&AtomicBool) -> f64 + Send) -> Figures {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let flood = scope.spawn(|| beside(&over));
         // The flood is under way before the first record.
         std::thread::sleep(Duration::from_millis(200));
-        let latencies = publish(&meshes[0], watches, published);
+        let delays = meshes.publish(LOAD);
         over.store(true, Ordering::Release);
         let sent = flood.join().expect("the attacker does not panic");
-        let quantile = |share: f64, mut of: Vec<f64>| {
-            of.sort_unstable_by(f64::total_cmp);
-            of[(of.len() as f64 * share) as usize]
-        };
         Figures {
-            p50: quantile(0.5, latencies.concat()),
-            p99: quantile(0.99, latencies.concat()),
-            victim_p99: quantile(0.99, latencies[VICTIM - 1].clone()),
+            p50: quantile(0.5, delays.at.concat()),
+            p99: quantile(0.99, delays.at.concat()),
+            victim_p99: quantile(0.99, delays.at[VICTIM].clone()),
             sent,
         }
     })
-}
-
-/// Publishes at its pace; what each receiver took from the publish call to the application of each
-/// record, in microseconds.
-///
-/// # Panics
-/// When a record is lost, applied twice, or flushed for.
-fn publish(mesh: &Mesh, watches: &mut [Watch], published: &mut u64) -> Vec<Vec<f64>> {
-    let first = *published + 1;
-    *published += RECORDS as u64;
-    let (at, applied) = std::thread::scope(|scope| {
-        let receivers: Vec<_> =
-            watches.iter_mut().map(|watch| scope.spawn(|| follow(watch, first))).collect();
-        let begin = Instant::now();
-        let publish = |n: u32| {
-            std::thread::sleep((RECORD_EVERY * n).saturating_sub(begin.elapsed()));
-            let at = monotonic_nanos();
-            mesh.invalidate(NAMESPACE, format!("key-{n}")).expect("the queue is not full");
-            at
-        };
-        let at: Vec<u64> = (0..u32::try_from(RECORDS).expect("a few")).map(publish).collect();
-        let applied = receivers.into_iter().map(|it| it.join().expect("nothing is lost"));
-        (at, applied.collect::<Vec<_>>())
-    });
-    let micros = |(from, to): (&u64, u64)| (to.saturating_sub(*from)) as f64 / 1_000.0;
-    applied.into_iter().map(|times| at.iter().zip(times).map(micros).collect()).collect()
-}
-
-/// When each of the next records was applied.
-fn follow(watch: &mut Watch, first: u64) -> Vec<u64> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let mut times = vec![0; RECORDS];
-    let mut missing = RECORDS;
-    runtime.expect("a runtime").block_on(async {
-        let begin = Instant::now();
-        while missing > 0 {
-            assert!(begin.elapsed() < 2 * SOON, "{missing} records did not arrive");
-            let Ok(batch) = tokio::time::timeout(Duration::ZERO, watch.next_batch()).await else {
-                tokio::time::sleep(LOOK_EVERY).await;
-                continue;
-            };
-            let Some(WatchBatch::Applied(batch)) = batch else { panic!("{batch:?}") };
-            for n in 0..batch.hashes.len() as u64 {
-                let time = &mut times[usize::try_from(batch.first_seq + n - first).expect("few")];
-                assert_eq!(*time, 0, "applied twice");
-                *time = batch.applied_at;
-                missing -= 1;
-            }
-        }
-    });
-    times
 }
 
 /// What the attacker sends: recordings, recordings with a bit or the counter changed, noise. The
@@ -262,15 +160,20 @@ fn ammunition(captured: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 /// Sends so many packets a second until it is over; how many it were.
-fn flood(from: &Host, to: SocketAddr, rate: u32, ammunition: &[Vec<u8>], over: &AtomicBool) -> f64 {
-    let socket = socket_on(from);
+fn flood(
+    socket: &UdpSocket,
+    to: SocketAddr,
+    rate: u32,
+    ammunition: &[Vec<u8>],
+    over: &AtomicBool,
+) -> f64 {
     socket.connect(to).expect("the host has a network");
     let (begin, mut sent) = (Instant::now(), 0_u32);
     while !over.load(Ordering::Acquire) {
         let due = f64::from(sent) / f64::from(rate);
         std::thread::sleep(Duration::from_secs_f64(due).saturating_sub(begin.elapsed()));
         let at = sent as usize % (AMMUNITION - VOLLEY);
-        sent += volley(&socket, &ammunition[at..at + VOLLEY]);
+        sent += volley(socket, &ammunition[at..at + VOLLEY]);
     }
     f64::from(sent) / begin.elapsed().as_secs_f64()
 }

@@ -2,8 +2,10 @@
 
 mod flood;
 mod freshness;
+mod loss;
 mod readers;
 mod sealed;
+mod timing;
 
 use std::time::{Duration, Instant};
 

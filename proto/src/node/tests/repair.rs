@@ -144,6 +144,26 @@ fn any_one_packet_lost_in_the_tree_is_made_up_for_as_quickly() {
 }
 
 #[test]
+fn what_fills_many_small_holes_travels_together() {
+    const RECORDS: u64 = 100;
+    let mut net = super::joined(57, 2);
+    net.run_for(10 * SECOND);
+    let sent = |net: &Net| net.peer(0).node.packets_sealed;
+    let (repaired, before) = (net.peer(0).node.stats().batches_repaired, sent(&net));
+    for hash in 0..RECORDS {
+        net.links.loss_percent = if hash % 2 == 0 { 100 } else { 0 };
+        net.publish(0, hash, None);
+        net.run_for(Duration::from_micros(10));
+    }
+    net.links.loss_percent = 0;
+    let all = |net: &Net| net.peer(1).has_all(origin(net, 0), RECORDS);
+    net.run_while("all have it", SECOND, all);
+    assert!(net.peer(0).node.stats().batches_repaired - repaired >= RECORDS / 4);
+    let more = sent(&net) - before - RECORDS;
+    assert!(more < RECORDS / 5, "{more} packets for {} holes", RECORDS / 2);
+}
+
+#[test]
 fn one_lost_packet_to_a_group_of_twenty_is_not_repeated_twenty_times() {
     let mut net = Net::new(51);
     net.multicast_works = true;
