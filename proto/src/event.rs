@@ -220,6 +220,9 @@ pub struct NodeStats {
     pub batches_sent: u64,
     /// Batches passed on for other origins.
     pub batches_relayed: u64,
+    /// Packets with a batch or part of one, for whatever reason: once for each receiver, once for a
+    /// group.
+    pub batch_packets: u64,
     /// Batches sent in answer to pulls.
     pub batches_repaired: u64,
     /// Pulls sent.

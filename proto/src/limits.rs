@@ -188,10 +188,10 @@ pub const DIRECTORY_BYTES_MAX: usize = 1_100;
 
 /// Keys in a ring: the one in use, the next, and two that some peer may still use.
 pub const KEYS_MAX: usize = 4;
-/// Senders whose counters are watched: a mesh of 1,000 restarted four times within an hour. One
-/// more makes the one that was silent longest a stranger again. With bitmaps of 1 KiB and ciphers
-/// of as much for each key in the ring, 20 MiB at most.
-pub const SENDERS_MAX: usize = 4_096;
+/// Senders whose counters are watched: as many as there may be members, or a mesh of 1,000 restarted
+/// eight times within an hour. One more makes the one that was silent longest a stranger again. With
+/// bitmaps of 1 KiB and ciphers of as much for each key in the ring, 40 MiB at most.
+pub const SENDERS_MAX: usize = 8_192;
 /// Addresses that one sender may speak from: its interfaces.
 pub const SENDER_ADDRESSES_MAX: usize = 4;
 /// Strangers whose cipher is kept until they have returned a cookie. When full, the one met first

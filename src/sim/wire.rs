@@ -86,10 +86,7 @@ impl Wire {
             word[..chunk.len()].copy_from_slice(chunk);
             self.fold(u64::from_le_bytes(word));
         }
-        self.sent_by[from] += match to {
-            Destination::Many(receivers) => receivers.len() as u64,
-            Destination::One(_) | Destination::Multicast => 1,
-        };
+        self.sent_by[from] += to.receivers();
         let packet = Rc::new(packet.to_vec());
         match to {
             Destination::One(to) => self.send_to(from, *to, Via::Unicast, &packet),

@@ -274,6 +274,13 @@ impl Gate {
         self.0.as_ref().map_or(0, |keyed| keyed.senders.len())
     }
 
+    /// Bytes of bitmaps by which their packets are told from recordings. Who is silent has none.
+    #[must_use]
+    pub fn window_bytes(&self) -> usize {
+        let keyed = self.0.iter();
+        keyed.flat_map(|keyed| keyed.senders.values()).map(|sender| sender.window.bytes()).sum()
+    }
+
     /// Panics when a limit is broken. For tests and simulators.
     pub fn check_invariants(&self) {
         let Some(keyed) = &self.0 else { return };

@@ -219,7 +219,7 @@ fn the_quietest_sender_gives_way_and_its_recordings_do_not_bring_it_back() {
     for n in 0..SENDERS_MAX as u32 {
         // A second each, so that nobody is throttled.
         let mut next = Talker::new(n + 2, Suite::Aes256Gcm, &[1]);
-        let millis = 1_000 + u64::from(n) / 2;
+        let millis = 1_000 + u64::from(n) / 4;
         a.meet(at(millis), addr((n % 250) as u8 + 2), &mut next);
     }
     assert_eq!(a.gate.senders(), SENDERS_MAX);

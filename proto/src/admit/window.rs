@@ -63,6 +63,12 @@ impl Window {
         bits[word_of(counter)] |= 1 << (counter % 64);
     }
 
+    /// Bytes of its bitmap.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        if self.bits.is_some() { WORDS * 8 } else { 0 }
+    }
+
     /// Gives the bitmap's memory back; whatever is missing below the newest counter counts as seen.
     pub fn shrink(&mut self) {
         self.bits = None;

@@ -84,6 +84,12 @@ const fn wants_much(section: &Section<'_>) -> bool {
 }
 
 impl Node {
+    /// Bytes of bitmaps by which packets are told from recordings.
+    #[must_use]
+    pub fn window_bytes(&self) -> usize {
+        self.gate.window_bytes()
+    }
+
     /// Deals with challenges and their answers, which strangers may send too. For the rest, tells
     /// whether who sent it has the standing for it.
     pub(super) fn passes(

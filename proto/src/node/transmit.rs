@@ -168,6 +168,7 @@ impl Node {
             return self.cut_packet(buf);
         }
         self.open_packet(buf);
+        self.stats.batch_packets += job.to.receivers();
         head_of(&job).put_batch(self.streams.own(), &job.batch.wire, buf);
         self.add_trailer(now, buf);
         self.close_packet(buf);
@@ -188,6 +189,7 @@ impl Node {
             Answer::Batch(_) | Answer::End(..) => first.to(),
         };
         self.open_packet(buf);
+        self.stats.batch_packets += first.batches() * to.receivers();
         let own = self.streams.own();
         put_answer(&first, own, buf);
         while let Some(next) = self.control.front_answer()
@@ -219,6 +221,7 @@ impl Node {
             bytes: u32::try_from(job.batch.wire.len()).unwrap_or(u32::MAX),
         };
         self.open_packet(buf);
+        self.stats.batch_packets += job.to.receivers();
         let bytes = &job.batch.wire[begin..end];
         head_of(&job).put_fragment(self.streams.own(), part, bytes, buf);
         self.close_packet(buf);

@@ -48,6 +48,17 @@ pub enum Destination {
     One(SocketAddr),
 }
 
+impl Destination {
+    /// How many addresses that is; a group counts as one.
+    #[must_use]
+    pub fn receivers(&self) -> u64 {
+        match self {
+            Self::Many(receivers) => receivers.len() as u64,
+            Self::Multicast | Self::One(_) => 1,
+        }
+    }
+}
+
 /// A batch to send.
 #[derive(Clone, Debug)]
 pub struct Job {
