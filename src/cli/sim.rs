@@ -1,13 +1,16 @@
 //! `weft sim`: simulated meshes by the thousand, each from one seed.
 
+mod picture;
+mod scale;
+
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::exit::{self, EXIT_CODES_HELP, Failure, NO};
@@ -24,10 +27,13 @@ use crate::sim::storm::Plan;
   weft sim --seeds 100000 --output json      many
   weft sim --seeds 1 --from 4711             one again, exactly
   weft sim --plant fence-off --seeds 32      a bug on purpose: exit 1 when it is found
+  weft sim scale --peers 5,50,500            what a mesh costs as it grows
 
 {EXIT_CODES_HELP}"
-))]
+), args_conflicts_with_subcommands = true)]
 pub(super) struct SimArgs {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Runs to play
     #[arg(long, default_value_t = 100, value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -48,6 +54,13 @@ pub(super) struct SimArgs {
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Table)]
     output: Format,
+}
+
+/// What can be played beside random runs.
+#[derive(Debug, Subcommand)]
+enum Other {
+    /// Measure what meshes of several sizes cost, idle and under load; figures in virtual time.
+    Scale(scale::ScaleArgs),
 }
 
 fn plant(text: &str) -> Result<Plant, String> {
@@ -99,6 +112,9 @@ fn hours(time: Duration) -> f64 {
 }
 
 pub(super) fn run(args: &SimArgs) -> Result<ExitCode, Failure> {
+    if let Some(Other::Scale(args)) = &args.other {
+        return scale::run(args);
+    }
     let campaign = Campaign {
         from: args.from.map_or_else(fresh_seed, Ok)?,
         seeds: args.seeds,

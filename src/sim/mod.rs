@@ -6,7 +6,7 @@
 //!
 //! [`Sim`] is for tests of your own code: start peers, use their caches, cut the network, let time
 //! pass. On top of it, [`storm`] plays a random run with a judge that stands outside the peers,
-//! and [`campaign`] plays many.
+//! and [`campaign`] plays many; [`scale`] measures what meshes cost as they grow.
 //!
 //! ```
 //! use std::time::Duration;
@@ -44,6 +44,7 @@ pub mod campaign;
 mod faults;
 mod judge;
 mod planted;
+pub mod scale;
 pub mod storm;
 
 #[cfg(test)]

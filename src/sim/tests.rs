@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::campaign::{self, Campaign};
 use super::storm::Plan;
-use super::{Plant, Sim};
+use super::{Plant, Sim, scale};
 
 fn campaign(from: u64, seeds: u64, plant: Option<Plant>) -> campaign::Summary {
     let campaign =
@@ -74,6 +74,15 @@ fn a_reader_that_does_not_wait_for_its_token_is_noticed() {
 #[test]
 fn a_horizon_that_runs_ahead_is_noticed() {
     finds(Plant::HorizonOptimistic);
+}
+
+#[test]
+fn a_small_mesh_costs_the_same_each_time_and_a_death_in_it_is_seen_within_five_seconds() {
+    let idle = scale::idle(5, 1);
+    assert_eq!(idle, scale::idle(5, 1));
+    assert!(idle.packets > 1.0 && idle.packets < 40.0, "{idle:?}");
+    assert!(idle.horizon_lag[1] < Duration::from_secs(1), "{idle:?}");
+    assert!(idle.detection[1] < Duration::from_secs(5), "{idle:?}");
 }
 
 #[test]
