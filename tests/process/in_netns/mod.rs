@@ -5,6 +5,7 @@ mod freshness;
 mod loss;
 mod readers;
 mod sealed;
+mod split;
 mod timing;
 
 use std::time::{Duration, Instant};

@@ -40,6 +40,8 @@ pub(super) struct Delays {
     pub(super) at: Vec<Vec<f64>>,
     /// At the last host that applied it.
     pub(super) everywhere: Vec<f64>,
+    /// When each was applied at each host, on the monotonic clock, in nanoseconds.
+    pub(super) applied_at: Vec<u64>,
 }
 
 /// Meshes that see each other, one for each of the first hosts of a net.
@@ -87,6 +89,15 @@ impl Meshes {
 
     /// Publishes at its pace, and returns when all receivers have all.
     pub(super) fn publish(&mut self, load: Load) -> Delays {
+        self.publish_beside(load, |_, _| ()).0
+    }
+
+    /// The same while `beside` does something to the network or looks at the meshes.
+    pub(super) fn publish_beside<T: Send>(
+        &mut self,
+        load: Load,
+        beside: impl FnOnce(&Net, &[Mesh]) -> T + Send,
+    ) -> (Delays, T) {
         let each = load.records_each();
         let first: BTreeMap<(u64, u64), (usize, u64)> = (0..load.publishers)
             .map(|n| {
@@ -98,8 +109,9 @@ impl Meshes {
         for published in &mut self.published[..load.publishers] {
             *published += each as u64;
         }
-        let (meshes, watches) = (&self.meshes, &mut self.watches);
-        let (at, applied) = std::thread::scope(|scope| {
+        let (net, meshes, watches) = (&self.net, &self.meshes, &mut self.watches);
+        let (at, applied, beside) = std::thread::scope(|scope| {
+            let beside = scope.spawn(|| beside(net, meshes));
             let receivers: Vec<_> = (0..)
                 .zip(watches)
                 .map(|(own, watch)| {
@@ -113,13 +125,15 @@ impl Meshes {
                 .collect();
             let at: Vec<_> = publishers.into_iter().map(|it| it.join().expect("it can")).collect();
             let applied = receivers.into_iter().map(|it| it.join().expect("nothing is lost"));
-            (at, applied.collect::<Vec<_>>())
+            let applied = applied.collect::<Vec<_>>();
+            (at, applied, beside.join().expect("what is beside does not panic"))
         });
-        delays(&at, &applied)
+        (delays(&at, &applied), beside)
     }
 }
 
-fn alive(mesh: &Mesh) -> usize {
+/// How many members a mesh sees alive.
+pub(super) fn alive(mesh: &Mesh) -> usize {
     mesh.members().iter().filter(|member| member.state == MemberState::Alive).count()
 }
 
@@ -193,13 +207,18 @@ fn follow(
 
 fn delays(at: &[Vec<u64>], applied: &[Vec<Vec<u64>>]) -> Delays {
     let micros = |from: u64, to: u64| to.saturating_sub(from) as f64 / 1_000.0;
-    let mut delays = Delays { at: vec![Vec::new(); applied.len()], everywhere: Vec::new() };
+    let mut delays = Delays {
+        at: vec![Vec::new(); applied.len()],
+        everywhere: Vec::new(),
+        applied_at: Vec::new(),
+    };
     for (origin, at) in at.iter().enumerate() {
         for (n, &from) in at.iter().enumerate() {
             let mut last = 0.0_f64;
             for (host, times) in applied.iter().enumerate().filter(|(host, _)| *host != origin) {
                 let delay = micros(from, times[origin][n]);
                 delays.at[host].push(delay);
+                delays.applied_at.push(times[origin][n]);
                 last = last.max(delay);
             }
             delays.everywhere.push(last);

@@ -5,6 +5,7 @@ mod bad_input;
 mod caches;
 mod keys;
 mod library;
+mod many;
 mod refusals;
 mod stale;
 mod watching;
