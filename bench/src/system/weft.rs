@@ -84,16 +84,22 @@ impl App {
         Ok(Self { cache, mesh, runtime })
     }
 
+    /// Members that start together hold back what they publish for a second, in which each looks for
+    /// somebody who has been there for longer: that is over, too, when this returns.
     fn wait_for_others(&self, peers: usize) -> anyhow::Result<()> {
         let deadline = Instant::now() + JOIN_TIMEOUT;
         loop {
             let members = self.mesh.members();
             let alive = members.iter().filter(|member| member.state == MemberState::Alive).count();
-            if alive >= peers {
+            let joined = self.mesh.status().joined;
+            if alive >= peers && joined {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("sees {alive} of {peers} members after {} s", JOIN_TIMEOUT.as_secs());
+                bail!(
+                    "sees {alive} of {peers} members after {} s, joined: {joined}",
+                    JOIN_TIMEOUT.as_secs()
+                );
             }
             std::thread::sleep(JOIN_CHECK);
         }
