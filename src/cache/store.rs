@@ -445,7 +445,10 @@ impl<V: Send + Sync + 'static> Store<V> {
             // Any spread will do; 24 bits of it are exact in a float.
             let mixed = (hash.0 ^ token.n0).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
             let part = self.settings.jitter * (mixed as f32 / (1_u32 << 24) as f32);
-            after(ttl.mul_f32(1.0 - part))
+            let whole = u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX);
+            // Truncation: a nanosecond. A part is at most the whole, but for rounding.
+            let cut = (whole as f64 * f64::from(part)) as u64;
+            after(Duration::from_nanos(whole.saturating_sub(cut)))
         });
         (self.settings.idle.map_or(until, |idle| after(idle).min(until)), until)
     }

@@ -190,6 +190,8 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// gets the error; if it fails, panics or its caller is dropped, the next caller in line runs
     /// its own. A load that an invalidation overtakes is returned to those who waited for it but not
     /// stored, and callers who come after the invalidation start another. Loads are never published.
+    /// What is heavier than the whole cache may be is returned and never stored. To store with tags
+    /// or a time to live of its own, see [`reserve`](Self::reserve).
     ///
     /// # Errors
     /// [`LoadError::Loader`] with the error of the caller's own loader, [`LoadError::Key`] when the

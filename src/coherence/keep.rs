@@ -41,7 +41,8 @@ impl Keep {
         self
     }
 
-    /// Until this tag is invalidated. A value can have 16 tags.
+    /// Until this tag is invalidated, which happens peer by peer: tags don't travel. A value can
+    /// have 16 tags.
     pub fn tag(mut self, tag: impl AsRef<[u8]>) -> Self {
         self.tags.push(tag.as_ref().into());
         self

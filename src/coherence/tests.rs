@@ -190,7 +190,10 @@ fn the_last_handle_frees_the_cache_and_the_name_keeps_its_number() {
     drop(users);
     assert_eq!((Arc::strong_count(&value), bench.registry.stats().len()), (2, 1));
     drop(other);
-    assert_eq!((Arc::strong_count(&value), bench.registry.stats().len()), (1, 0));
+    // The keeper of the caches may just be looking at this one.
+    while (Arc::strong_count(&value), bench.registry.stats().len()) != (1, 0) {
+        std::thread::yield_now();
+    }
     assert!(bench.registry.applies("users").is_none());
     let again = bench.cache::<String>("users"); // of another type now
     again.insert("ann", "Ann".to_owned()).unwrap();

@@ -290,7 +290,9 @@ impl Mesh {
     }
 
     /// Leaves the mesh: sends what was published, waits up to two seconds until a peer has
-    /// confirmed it, says goodbye and stops. Further writes are refused, reads go on.
+    /// confirmed it, says goodbye and stops. Further writes are refused, reads go on,
+    /// and so do fills: but nothing tells these caches any more what others write. Who goes on
+    /// reading needs `max_staleness`.
     pub async fn leave(&self) -> LeaveReport {
         let begun = Instant::now();
         let confirmed = match &self.inner.running {

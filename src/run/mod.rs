@@ -32,6 +32,7 @@ use crate::coherence::{PublishQueue, Registry};
 use crate::view::{StartError, View, WatchBatch};
 
 pub(crate) use self::startup::Settings;
+#[cfg(feature = "sim")]
 pub(crate) use self::tokens::Tokens;
 
 /// Commands waiting for the loop. Callers wait while it is full.

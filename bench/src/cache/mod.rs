@@ -154,18 +154,34 @@ impl Options {
 /// # Errors
 /// When something can't be measured, read or written, or the user wants to stop.
 pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
-    let results = measure(options)?;
+    // Before anything is measured: a wrong folder should not cost the run.
     if let Some(folder) = &options.plot {
-        picture::write(&results, folder)?;
+        picture::prepare(folder)?;
     }
+    let traces = traces(options)?;
+    let results = measure(options, &traces)?;
     match options.output {
         Output::Table => print!("{}", results.table()),
         Output::Json => println!("{}", results.json()?),
     }
+    if let Some(folder) = &options.plot {
+        picture::write(&results, folder)?;
+    }
     Ok(true)
 }
 
-fn measure(options: &Options) -> anyhow::Result<Results> {
+/// What hit ratios are measured on; empty if they aren't.
+fn traces(options: &Options) -> anyhow::Result<Vec<trace::Trace>> {
+    if !options.runs(Part::HitRatio) {
+        return Ok(Vec::new());
+    }
+    let Some(folder) = &options.traces else {
+        bail!("hit_ratio needs --traces DIR, a folder with files NAME.u32.zst");
+    };
+    trace::load_all(folder, options.quick.then_some(ACCESSES_QUICK))
+}
+
+fn measure(options: &Options, traces: &[trace::Trace]) -> anyhow::Result<Results> {
     let effort = options.effort();
     let others = Others::watch();
     let mut results = Results {
@@ -183,7 +199,7 @@ fn measure(options: &Options) -> anyhow::Result<Results> {
     }
     speed_parts(options, &effort, &mut results)?;
     if options.runs(Part::HitRatio) {
-        results.hits = hit_ratios(options)?;
+        results.hits = hit_ratios(options, traces)?;
     }
     results.setting.others_cpu_share = others.and_then(|others| others.share());
     results.targets = targets::check(&results);
@@ -235,11 +251,7 @@ fn speed_parts(options: &Options, effort: &Effort, results: &mut Results) -> any
     Ok(())
 }
 
-fn hit_ratios(options: &Options) -> anyhow::Result<Vec<hits::Replayed>> {
-    let Some(folder) = &options.traces else {
-        bail!("hit_ratio needs --traces DIR, a folder with files NAME.u32.zst");
-    };
-    let traces = trace::load_all(folder, options.quick.then_some(ACCESSES_QUICK))?;
+fn hit_ratios(options: &Options, traces: &[trace::Trace]) -> anyhow::Result<Vec<hits::Replayed>> {
     let rows = contender::legend().len() - 1;
     let progress = Mutex::new(Progress::new(traces.len() * options.sizes.len() * rows));
     let step = |what: &str| {
@@ -247,5 +259,5 @@ fn hit_ratios(options: &Options) -> anyhow::Result<Vec<hits::Replayed>> {
             progress.step(&format!("hit_ratio {what}"));
         }
     };
-    hits::measure(&traces, &options.sizes, &step)
+    hits::measure(traces, &options.sizes, &step)
 }

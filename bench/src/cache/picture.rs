@@ -31,12 +31,19 @@ struct Bar {
     colour: &'static str,
 }
 
+/// Makes the folder.
+///
+/// # Errors
+/// When it can't be made.
+pub(crate) fn prepare(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))
+}
+
 /// Writes a picture for each part that ran.
 ///
 /// # Errors
 /// When the folder can't be written to.
 pub(crate) fn write(results: &Results, folder: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     let put = |name: &str, text: String| {
         let path = folder.join(format!("{name}.svg"));
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))

@@ -184,6 +184,10 @@ impl<V> Bucket<V> {
 impl<V> Drop for Bucket<V> {
     fn drop(&mut self) {
         for slot in 0..SLOTS {
+            // Looked at first: what was never used is not written to.
+            if self.is_free(slot) {
+                continue;
+            }
             let Some(retired) = self.take(slot) else { continue };
             // SAFETY: the table is borrowed by nobody as it is dropped, so no reader can hold a node
             // that was still in a slot.
@@ -193,22 +197,39 @@ impl<V> Drop for Bucket<V> {
 }
 
 /// All buckets of a table; memory is taken as they are used.
-pub(in crate::cache) struct Buckets<V>(Box<[Bucket<V>]>);
+pub(in crate::cache) struct Buckets<V> {
+    buckets: NonNull<[Bucket<V>]>,
+    memory: NonNull<u8>,
+    layout: Layout,
+}
+
+/// As allocators give it without being asked. With more they would have to zero the memory
+/// themselves, and so touch all of it, where the system hands out zeros page by page.
+const PLAIN_ALIGN: usize = 16;
 
 impl<V> Buckets<V> {
     pub(in crate::cache) fn new(count: usize) -> Self {
-        if INTERLEAVED || count == 0 {
-            return Self((0..count).map(|_| Bucket::new()).collect());
+        let align = align_of::<Bucket<V>>();
+        let layout = Layout::array::<Bucket<V>>(count)
+            .and_then(|array| Layout::from_size_align(array.size() + align, PLAIN_ALIGN))
+            .expect("invariant: capacities are bounded");
+        // SAFETY: the size is not 0: it has room for moving up to where a bucket may begin.
+        let Some(memory) = NonNull::new(unsafe { alloc::alloc_zeroed(layout) }) else {
+            alloc::handle_alloc_error(layout)
+        };
+        let offset = memory.as_ptr().align_offset(align);
+        assert!(offset <= align, "memory can be aligned");
+        // SAFETY: the layout has `align` bytes more than the buckets.
+        let first = unsafe { memory.add(offset) }.cast::<Bucket<V>>();
+        if INTERLEAVED {
+            // Atomics that stop before each step are more than their bits.
+            for number in 0..count {
+                // SAFETY: within the memory, aligned, and ours alone.
+                unsafe { first.add(number).write(Bucket::new()) };
+            }
         }
-        let layout = Layout::array::<Bucket<V>>(count).expect("invariant: capacities are bounded");
-        // SAFETY: neither count nor a bucket's size is 0. An empty bucket is all zeros: null
-        // pointers, no marks, no links. The box gets memory of exactly its layout.
-        Self(unsafe {
-            let Some(memory) = NonNull::new(alloc::alloc_zeroed(layout).cast::<Bucket<V>>()) else {
-                alloc::handle_alloc_error(layout)
-            };
-            Box::from_raw(ptr::slice_from_raw_parts_mut(memory.as_ptr(), count))
-        })
+        // An empty bucket is all zeros: null pointers, no marks, no links.
+        Self { buckets: NonNull::slice_from_raw_parts(first, count), memory, layout }
     }
 }
 
@@ -217,9 +238,26 @@ impl<V> std::ops::Deref for Buckets<V> {
 
     #[inline]
     fn deref(&self) -> &[Bucket<V>] {
-        &self.0
+        // SAFETY: `new` made so many buckets there, which live as long as this does, and nobody has
+        // them mutably.
+        unsafe { self.buckets.as_ref() }
     }
 }
+
+impl<V> Drop for Buckets<V> {
+    fn drop(&mut self) {
+        // SAFETY: the buckets are ours, and dropped once; the memory is given back as it was taken.
+        unsafe {
+            ptr::drop_in_place(self.buckets.as_ptr());
+            alloc::dealloc(self.memory.as_ptr(), self.layout);
+        }
+    }
+}
+
+// SAFETY: it owns its buckets as a boxed slice would.
+unsafe impl<V: Send + Sync> Send for Buckets<V> {}
+// SAFETY: as for `Send`.
+unsafe impl<V: Send + Sync> Sync for Buckets<V> {}
 
 // SAFETY: a bucket hands out shared references to values on any thread (`V: Sync`), and values put
 // in by one thread are dropped by another (`V: Send`). Its own state is atomic.

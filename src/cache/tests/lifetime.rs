@@ -139,3 +139,11 @@ fn a_value_older_than_its_bound_is_a_miss_unless_the_horizon_vouches_for_it() {
     store.put(apart(1), b"k", 2);
     assert_eq!(store.get(apart(1), b"k"), Some(2), "a write is as fresh as can be");
 }
+
+#[test]
+fn the_longest_time_to_live_there_is_does_no_harm() {
+    let (hand, store) = store(|settings| settings.ttl = Some(Duration::MAX));
+    store.put(apart(1), b"k", 1);
+    hand.pass(1_000 * SECOND, &store);
+    assert_eq!(store.get(apart(1), b"k"), Some(1));
+}
