@@ -229,8 +229,10 @@ fn other_peers_records_reach_the_cache_of_their_namespace() {
     assert_eq!((users.get("ann"), users.get("bob"), pages.get("ann")), (None, Some(2), Some(1)));
     bench.registry.clear_all();
     assert_eq!((users.get("bob"), pages.get("ann")), (None, None));
-    while bench.registry.housekeep().is_some_and(|rest| rest.is_zero()) {}
-    assert!(users.is_empty() && pages.is_empty());
+    // The keeper of the caches may be sweeping too, and then has a part in hand.
+    while !(users.is_empty() && pages.is_empty()) {
+        bench.registry.housekeep();
+    }
     assert_eq!(bench.published(), []);
 }
 
