@@ -154,7 +154,11 @@ impl Readers {
                 reader.tell("check");
                 std::thread::sleep(POLL);
                 let held = said["checked"].as_u64().is_some_and(|keys| keys > KEYS_HELD_MIN);
-                held && said["stale"] == 0
+                let done = held && said["stale"] == 0;
+                if !done {
+                    eprintln!("host {host}: checked {}, stale {}", said["checked"], said["stale"]);
+                }
+                done
             });
         }
     }
