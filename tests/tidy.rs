@@ -100,8 +100,8 @@ const ROOT: &[Module] = &[
         sees: Sees::Only(&["coherence", "config", "directory", "http"]),
         closed: &[],
     },
-    // Drives the real core and cache, and nothing that waits; of the loop, what needs no runtime.
-    Module { name: "sim", sees: Sees::Only(&["cache", "coherence", "run"]), closed: &[NO_TOKIO] },
+    // Drives the real core and cache, and nothing that waits.
+    Module { name: "sim", sees: Sees::Only(&["cache", "coherence"]), closed: &[NO_TOKIO] },
 ];
 
 fn tree(folders: &[&str]) -> Vec<Source> {

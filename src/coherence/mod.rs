@@ -15,6 +15,7 @@
 //! | `publisher` | what each write needs: hash function and queue |
 //! | `queue` | the bounded queue to the loop |
 //! | `token` | what a write returns, so that later reads don't see the time before it |
+//! | `token_service` | the loop's side of tokens |
 //! | `error` | errors |
 
 mod builder;
@@ -28,6 +29,7 @@ mod queue;
 mod registry;
 mod reservation;
 mod token;
+mod token_service;
 
 pub use builder::CacheBuilder;
 pub use error::{CacheError, KeyTooLong, LoadError, NAMESPACES_MAX, NamespaceError, PublishError};
@@ -38,7 +40,7 @@ pub(crate) use queue::{Outgoing, PublishQueue};
 pub(crate) use registry::{Applies, Registry};
 pub use reservation::Reservation;
 pub use token::{Behind, InvalidToken, Token};
-pub(crate) use token::{Desk, Request, TOKEN_MARKS_MAX};
+pub(crate) use token_service::Tokens;
 
 #[cfg(test)]
 mod tests;

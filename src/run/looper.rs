@@ -19,8 +19,8 @@ use super::doors::Doors;
 use super::ears::Ears;
 use super::seeds::{Resolver, Seeds};
 use super::startup::{Settings, now};
-use super::tokens::Tokens;
 use super::{Command, KeyCommand, Shared};
+use crate::coherence::Tokens;
 use crate::directory::Directory;
 
 /// Receive calls in one turn, of up to 32 system buffers each: enough to drain a burst, few enough

@@ -15,7 +15,6 @@ mod horizon;
 mod looper;
 pub(crate) mod seeds;
 mod startup;
-mod tokens;
 mod view;
 
 use std::sync::Arc;
@@ -32,8 +31,6 @@ use crate::coherence::{PublishQueue, Registry};
 use crate::view::{StartError, View, WatchBatch};
 
 pub(crate) use self::startup::Settings;
-#[cfg(feature = "sim")]
-pub(crate) use self::tokens::Tokens;
 
 /// Commands waiting for the loop. Callers wait while it is full.
 const COMMANDS_MAX: usize = 64;

@@ -17,8 +17,7 @@ use weft_proto::wire::batch::RecordKind;
 use super::clock::SharedClock;
 use super::options::{Note, PeerAt};
 use crate::cache::{BootTime, Horizon, TimeSource};
-use crate::coherence::{PublishQueue, Publisher, Registry, Versions};
-use crate::run::Tokens;
+use crate::coherence::{PublishQueue, Publisher, Registry, Tokens, Versions};
 
 /// Datagrams taken in one turn, as by one receive call of the agent's loop.
 const DATAGRAMS_PER_TURN: usize = 32;

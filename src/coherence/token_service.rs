@@ -1,4 +1,7 @@
 //! The loop's side of tokens: gives them, and tells who waits for one when it is as far.
+//!
+//! In: requests from the desk, and how far the node is. Out: answers. Whoever drives a node calls it
+//! once a turn: the loop, and the simulator.
 
 use std::time::Duration;
 
@@ -6,8 +9,8 @@ use tokio::sync::oneshot;
 use weft_proto::node::Node;
 use weft_proto::time::{Instant, Now};
 
+use super::token::{Desk, Request, TOKEN_MARKS_MAX, Token};
 use crate::cache::BootTime;
-use crate::coherence::{Desk, Request, TOKEN_MARKS_MAX, Token};
 
 /// Callers who wait for a token's records to arrive. Beyond it they are told that they are behind.
 const WAITING_MAX: usize = 16_384;
