@@ -167,3 +167,22 @@ fn nothing_that_was_stored_is_lost_or_dropped_twice() {
         crate::sync::pin().collect();
     }
 }
+
+/// Kilobytes of memory that this process has in use.
+#[cfg(target_os = "linux")]
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_table_takes_memory_as_it_is_used_and_not_when_it_is_made() {
+    let before = resident();
+    let store = store::<u64>(1 << 26);
+    store.put(apart(1), b"k", 1);
+    assert_eq!(store.get(apart(1), b"k"), Some(1));
+    let more = resident().saturating_sub(before);
+    assert!(more < 128 << 10, "{more} kB for one entry");
+}
