@@ -281,7 +281,9 @@ impl Node {
             let members = self.mesh.members();
             let alive = members.iter().filter(|member| member.state == MemberState::Alive);
             self.report.alive = alive.count();
-            if !was_joined && self.report.alive >= self.args.peers {
+            // Not before it takes records: who starts with all the others holds them back at first.
+            let joined = self.report.alive >= self.args.peers && self.mesh.status().joined;
+            if !was_joined && joined {
                 let grace = u64::try_from(JOIN_GRACE.as_nanos())?;
                 self.report.owed_from = Some(monotonic_nanos() + grace);
             }

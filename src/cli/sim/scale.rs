@@ -87,13 +87,16 @@ pub(super) fn run(args: &ScaleArgs) -> Result<ExitCode, Failure> {
     let mut sizes = args.peers.clone();
     sizes.sort_unstable();
     sizes.dedup();
+    let write = |path: &PathBuf, text: &str| {
+        std::fs::write(path, text).map_err(|error| {
+            Failure::new(exit::AGENT, format!("cannot write {}: {error}", path.display()))
+        })
+    };
+    // Before anything is measured: a wrong path should not cost the run.
+    args.plot.iter().try_for_each(|path| write(path, ""))?;
     let idle = measure(&sizes, args.seed);
     let loaded = args.loaded.map(|n| scale::loaded(n, args.seed));
-    if let Some(path) = &args.plot {
-        std::fs::write(path, svg(&panels(&idle))).map_err(|error| {
-            Failure::new(exit::AGENT, format!("cannot write {}: {error}", path.display()))
-        })?;
-    }
+    args.plot.iter().try_for_each(|path| write(path, &svg(&panels(&idle))))?;
     let text = match args.output {
         Format::Table => table(&idle, loaded.as_ref()),
         Format::Json => {

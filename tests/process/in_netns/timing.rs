@@ -238,6 +238,10 @@ pub(super) fn median(values: Vec<f64>) -> f64 {
 }
 
 /// A number from the environment.
+///
+/// # Panics
+/// When it is none.
 pub(super) fn setting(name: &str, default: u32) -> u32 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    let Ok(text) = std::env::var(name) else { return default };
+    text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}"))
 }
