@@ -8,11 +8,12 @@
 //! when a peer that survives has applied or issued it, and another neither applied it nor flushed
 //! after it was published.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use weft_proto::event::{Arrival, Flush, FlushReason};
-use weft_proto::id::{KeyHash, KeyHasher, Namespace, Origin};
+use weft_proto::id::{KeyHash, KeyHasher, Namespace, Origin, PeerId};
+use weft_proto::member::MemberEvent;
 use weft_proto::range_set::RangeSet;
 use weft_proto::shards::{ShardSet, shard_of};
 use weft_proto::wire::batch::RecordKind;
@@ -66,7 +67,9 @@ struct Known {
     /// By key: the newest that it published itself.
     own: Vec<u32>,
     /// Whether it has ever been part of a mesh of others.
-    met: bool,
+    joined: bool,
+    /// Who has seen it live, or was seen by it, and when first.
+    met: BTreeMap<PeerAt, Duration>,
     /// When it began: its caches were empty until then.
     born: u64,
     /// Shards that were flushed, and when in the order of all.
@@ -179,8 +182,8 @@ impl Judge {
         let node = sim.node(at);
         let meets = node.joined() && node.live_members() > 0;
         let known = self.known(at);
-        known.met |= meets;
-        let counts = known.met;
+        known.joined |= meets;
+        let counts = known.joined;
         let publish = Publish { at: sim.now(), version, by: at, held: bit(at), counts };
         self.by_key[key as usize].push(self.publishes.len());
         self.publishes.push(publish);
@@ -273,7 +276,10 @@ impl Judge {
             let held = (0..self.known.len()).map(PeerAt);
             let mut held = held.filter(|&process| publish.held & bit(process) != 0);
             let left_out = || sim.node(at).leaves_out(sim.node(publish.by).origin());
-            held.any(|process| sim.is_alive(process)) && publish.counts && !left_out()
+            held.any(|process| sim.is_alive(process))
+                && publish.counts
+                && !left_out()
+                && !self.are_strangers(at, publish.by, publish.at)
         };
         let newer = self.by_key[key as usize].iter().rev().map(|&place| self.publishes[place]);
         let broken =
@@ -289,12 +295,35 @@ impl Judge {
         }
     }
 
+    /// One process sees another live, as a member.
+    fn meet(&mut self, sim: &Sim, at: PeerAt, member: PeerId) {
+        let now = sim.now();
+        let is_it = |&by: &PeerAt| sim.is_alive(by) && sim.node(by).origin().peer == member;
+        if let Some(by) = (0..self.known.len()).map(PeerAt).find(is_it) {
+            self.known(at).met.entry(by).or_insert(now);
+            self.known(by).met.entry(at).or_insert(now);
+        }
+    }
+
+    /// Whether two processes were in two meshes then that had never met: those who start again
+    /// together behind a split know of nobody beyond it.
+    fn are_strangers(&self, one: PeerAt, other: PeerAt, then: Duration) -> bool {
+        let mut met = BTreeSet::from([one]);
+        let mut new = vec![one];
+        while let Some(at) = new.pop() {
+            let by_then = self.known[at.0].met.iter().filter(|&(_, &since)| since <= then);
+            new.extend(by_then.map(|(&by, _)| by).filter(|&by| met.insert(by)));
+        }
+        met.len() > 1 && !met.contains(&other)
+    }
+
     pub(super) fn note(&mut self, sim: &Sim, note: &Note) {
         self.order += 1;
         match note {
             Note::Issued(at, arrival) => self.issued(sim, *at, arrival),
             Note::Applied(at, arrival) => self.applied(sim, *at, arrival),
             Note::Flushed(at, flush) => self.flushed(*at, flush),
+            Note::Member(at, MemberEvent::Up(seen)) => self.meet(sim, *at, seen.peer()),
             Note::Member(..) | Note::Left(..) => {}
         }
     }

@@ -170,6 +170,14 @@ impl Membership {
         self.events.push_back(MemberEvent::NameConflict { other: other.clone() });
     }
 
+    /// A stream of our name has a later boot than ours, though no member may remember the process.
+    /// Where another live process has our name, it is that one's.
+    pub fn outlived(&mut self, boot: Boot) {
+        if self.conflicts.is_empty() {
+            self.report_behind(boot);
+        }
+    }
+
     /// Reports a boot above ours, once.
     pub(super) fn report_behind(&mut self, seen: Boot) {
         if seen > self.identity().boot && self.behind.is_none_or(|reported| seen > reported) {

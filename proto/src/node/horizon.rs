@@ -183,7 +183,13 @@ impl Node {
     /// Asks what is due, and reckons.
     pub(super) fn drive_horizon(&mut self, now: Now) {
         let rng = &mut self.rng;
-        for (peer, ask) in self.horizon.due(now.at, &self.streams, |n| rng.below(n)) {
+        let due = self.horizon.due(now.at, &self.streams, |n| rng.below(n));
+        // Looked at now and then: a stream that seems to follow ours, and never ends, would hold
+        // all horizons back.
+        if let Some(boot) = self.streams.later_life().filter(|_| !due.is_empty()) {
+            self.membership.outlived(boot);
+        }
+        for (peer, ask) in due {
             if let Some(addr) = self.spread.addr_of(peer) {
                 self.control.ask(addr, &ask);
             }

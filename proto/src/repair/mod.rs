@@ -22,7 +22,7 @@ use crate::limits::{
     PULLS_LOST_BY_CHANCE, REORDER_MIN,
 };
 use crate::shards::Touched;
-use crate::stream::Streams;
+use crate::stream::{Life, Streams};
 use crate::time::Instant;
 use crate::wire::section::{Pull, Pulled, StreamRange};
 use crate::wire::summary::Summary;
@@ -36,9 +36,12 @@ use self::flush::Flushes;
 
 /// With nobody alive to ask, a hole is looked at again after this.
 const NOBODY_PAUSE: Duration = Duration::from_secs(1);
-/// A range that no live peer ever had is given up when its origin has been silent for this long:
-/// it was lost with its origin, or the origin is across a split that lasts.
-const ABSENT_PATIENCE: Duration = Duration::from_secs(30);
+/// A range that no live peer ever had is given up when nothing was heard of its stream for this
+/// long, if the origin's process is over: then the range is lost with it.
+const OVER_PATIENCE: Duration = Duration::from_secs(30);
+/// The same for an origin that was declared down: after a split that lasts no longer it supplies the
+/// range itself, and nothing has to be flushed for.
+const SPLIT_PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Default)]
 struct Want {
@@ -82,10 +85,13 @@ impl Want {
         now: Instant,
     ) -> bool {
         let evicted = self.gone.contains_key(&origin.peer);
-        if live.contains(&origin.peer) && !evicted {
+        // Another process may have the name by now: it is one witness among others.
+        let over = streams.life(origin).is_some_and(Life::is_over);
+        if live.contains(&origin.peer) && !over && !evicted {
             return false;
         }
-        let silent = now.saturating_since(streams.moved_at(origin)) > ABSENT_PATIENCE;
+        let patience = if over { OVER_PATIENCE } else { SPLIT_PATIENCE };
+        let silent = now.saturating_since(streams.moved_at(origin)) > patience;
         let witness = |peer: &&PeerId| {
             self.gone.contains_key(peer) || ((silent || evicted) && self.absent.contains_key(peer))
         };

@@ -235,24 +235,33 @@ fn nobody_alive_means_waiting_not_giving_up() {
     assert!(repair.poll_timeout().unwrap() >= at(1_000));
 }
 
-#[test]
-fn what_others_lack_too_is_given_up_only_long_after_the_origin_fell_silent() {
-    let (mut repair, streams) = (Repair::default(), holed());
-    let live = [PeerId(2), PeerId(3)];
+/// When a range that all asked peers lack is given up.
+fn absence_believed_at(streams: &Streams, live: &[PeerId]) -> u64 {
+    let mut repair = Repair::default();
     repair.want(origin(), None, at(0), 0);
-    let mut given_up_at = None;
-    for ms in 1..100_000 {
-        if let Some(asked) = request(&mut repair, &streams, &live, at(ms)) {
-            let nonce = asked.pull.nonce;
-            let answer = Pulled { nonce, gone: Vec::new(), absent: asked.pull.ranges };
-            if answered(&mut repair, &streams, asked.to, &answer, &live, at(ms)).is_some() {
-                given_up_at = Some(ms);
-                break;
-            }
-        }
+    let mut answers = (1..300_000).filter(|&ms| {
+        let Some(asked) = request(&mut repair, streams, live, at(ms)) else { return false };
+        let nonce = asked.pull.nonce;
+        let answer = Pulled { nonce, gone: Vec::new(), absent: asked.pull.ranges };
+        answered(&mut repair, streams, asked.to, &answer, live, at(ms)).is_some()
+    });
+    answers.next().expect("in the end")
+}
+
+#[test]
+fn what_others_lack_too_is_given_up_only_when_a_split_would_have_ended() {
+    let given_up_at = absence_believed_at(&holed(), &[PeerId(2), PeerId(3)]);
+    assert!((120_000..130_000).contains(&given_up_at), "after {given_up_at} ms");
+}
+
+#[test]
+fn what_others_lack_too_is_given_up_sooner_when_the_process_is_over_whoever_has_its_name() {
+    let mut streams = holed();
+    streams.review(at(0), |_| Life::Closed);
+    for live in [&LIVE[..], &[PeerId(2), PeerId(3)]] {
+        let given_up_at = absence_believed_at(&streams, live);
+        assert!((30_000..40_000).contains(&given_up_at), "after {given_up_at} ms");
     }
-    let given_up_at = given_up_at.expect("in the end");
-    assert!((30_000..40_000).contains(&given_up_at), "after {given_up_at} ms");
 }
 
 #[test]

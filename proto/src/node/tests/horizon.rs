@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::net::{Links, Net, addr, config};
 use super::{SECOND, origin, publish};
+use crate::clock::hlc::Hlc;
 use crate::horizon::Policy;
-use crate::id::Seq;
+use crate::id::{Boot, KeyHash, Namespace, Origin, Seq};
+use crate::wire::batch::{BatchBuilder, RecordKind};
 use crate::wire::section::Head;
 
 /// Fails if a peer claims more than the truth: a record issued before its horizon is not applied.
@@ -170,6 +172,45 @@ fn a_crash_with_return_lets_the_horizon_go_on_once_the_old_stream_is_repaired() 
         assert!(lag(&net, at) < SECOND, "{at}: {:?}", status(&net, at));
         assert!(at == 2 || net.peer(at).has_all(old, 100));
     }
+}
+
+#[test]
+fn a_process_takes_a_place_above_a_stream_of_its_name_though_no_member_remembers_the_writer() {
+    let mut net = mesh_with(69, 3, Policy::Strict);
+    let before = origin(&net, 2);
+    let life = Origin { boot: Boot(before.boot.0 + 1_000), ..before };
+    // What it wrote was heard by one, which never saw it as a member.
+    let mut batch = BatchBuilder::default();
+    batch.push(RecordKind::Key, &Namespace::new("users").unwrap(), KeyHash(1), None, 1_000);
+    let now = net.now_at(0).at;
+    net.node(0).streams.receive(life, batch.finish(Seq(1), Hlc(0)), now).unwrap();
+    net.settle(0);
+    net.run_while("all have it", 10 * SECOND, |net| (1..3).all(|at| net.peer(at).has_all(life, 1)));
+    net.run_while("horizons move", 10 * SECOND, |net| {
+        let closed = |at| status(net, at).held_by != Some(life) && lag(net, at) < SECOND;
+        origin(net, 2).boot > life.boot && (0..3).all(closed)
+    });
+    lags(&mut net, 10 * SECOND, |_| {});
+    assert!((0..3).all(|at| lag(&net, at) < SECOND));
+}
+
+#[test]
+fn two_processes_of_one_name_don_t_outbid_each_other() {
+    let mut net = mesh_with(70, 3, Policy::Available);
+    let mut twin = config(3, 50);
+    twin.name = config(2, 1).name;
+    net.start(3, twin, &[addr(0)]);
+    net.run_for(Duration::from_millis(300));
+    let lives = |net: &Net| [2, 3].map(|at| origin(net, at));
+    let mut seen = std::collections::BTreeSet::from(lives(&net));
+    for _ in 0..300 {
+        for at in [2, 3] {
+            publish(&mut net, at, 1);
+        }
+        net.run_for(SECOND / 10);
+        seen.extend(lives(&net));
+    }
+    assert!(seen.len() <= 3, "{seen:?}");
 }
 
 #[test]
