@@ -120,12 +120,15 @@ pub const PULL_RANGES_MAX: usize = 32;
 pub const PULL_BYTES_MAX: usize = 128 * 1024;
 /// The least time before a hole counts as loss rather than reordering.
 pub const REORDER_MIN: Duration = Duration::from_millis(1);
+/// The most time: a peer that answers slowly under load must not delay repair by more.
+pub const REORDER_MAX: Duration = Duration::from_millis(10);
 /// The least time before a pull is repeated. After [`PULLS_LOST_BY_CHANCE`] without any sign of an
 /// answer it doubles with each try, up to [`PULL_TIMEOUT_MAX`].
-pub const PULL_TIMEOUT_MIN: Duration = Duration::from_millis(10);
+pub const PULL_TIMEOUT_MIN: Duration = Duration::from_millis(5);
 /// Pulls in a row that a path may lose before that is taken for more than bad luck: where a fifth of
-/// the packets is lost, one pull in three is, and four in a row one time in sixty.
-pub const PULLS_LOST_BY_CHANCE: u32 = 4;
+/// the packets is lost, one pull in three is, and six in a row one time in four hundred. What is lost
+/// meanwhile waits for the same answer.
+pub const PULLS_LOST_BY_CHANCE: u32 = 6;
 /// The longest time between two pulls of one hole.
 pub const PULL_TIMEOUT_MAX: Duration = Duration::from_secs(1);
 /// Peers that must say a range is gone before it is flushed (fewer when fewer live).

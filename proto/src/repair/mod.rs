@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::id::{Origin, PeerId, Seq};
 use crate::limits::{
     GONE_WITNESSES, PULL_BYTES_MAX, PULL_RANGES_MAX, PULL_TIMEOUT_MAX, PULL_TIMEOUT_MIN,
-    PULLS_LOST_BY_CHANCE, REORDER_MIN,
+    PULLS_LOST_BY_CHANCE, REORDER_MAX, REORDER_MIN,
 };
 use crate::shards::Touched;
 use crate::stream::{Life, Streams};
@@ -172,9 +172,7 @@ impl Repair {
     }
 
     fn reorder_window(&self, peer: PeerId) -> Duration {
-        // Twice the round trip, but a peer that answers slowly under load must not delay repair by
-        // more than the first repetition would.
-        (self.round_trip(peer) * 2).clamp(REORDER_MIN, PULL_TIMEOUT_MIN)
+        (self.round_trip(peer) * 2).clamp(REORDER_MIN, REORDER_MAX)
     }
 
     /// The smoothed round trip to a peer; zero before the first measurement.

@@ -17,7 +17,7 @@ const STORM_PULLS: u32 = 3;
 const STORM_WINDOW: Duration = Duration::from_millis(2);
 /// After the group was served, who asks now asked before the packet arrived. Shorter than the pause
 /// before a pull is repeated.
-const STORM_QUIET: Duration = Duration::from_millis(5);
+const STORM_QUIET: Duration = Duration::from_millis(4);
 const _: () = assert!(STORM_QUIET.as_millis() < crate::limits::PULL_TIMEOUT_MIN.as_millis());
 
 /// How to answer for one batch.
@@ -90,9 +90,9 @@ mod tests {
         assert_eq!([at(0, 1), at(100, 1), at(200, 1)], [Serve::Alone; 3]);
         assert_eq!(at(250, 2), Serve::Alone, "another batch");
         assert_eq!(
-            [at(300, 1), at(400, 1), at(5_000, 1)],
+            [at(300, 1), at(400, 1), at(4_000, 1)],
             [Serve::Group, Serve::Skip, Serve::Skip]
         );
-        assert_eq!([at(5_400, 1), at(9_000, 1), at(12_000, 1)], [Serve::Alone; 3], "one by one");
+        assert_eq!([at(4_400, 1), at(8_000, 1), at(11_000, 1)], [Serve::Alone; 3], "one by one");
     }
 }

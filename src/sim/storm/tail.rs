@@ -13,6 +13,9 @@ const RUN_LEAST: Duration = Duration::from_secs(30);
 /// After mending all is well again within this time: the longest gone are asked for every half
 /// minute at least.
 const HEAL_MOST: Duration = Duration::from_secs(60);
+/// What everybody lacks of who died and never came back is sought for longer: it might have been cut
+/// off only.
+const GIVE_UP_MOST: Duration = Duration::from_secs(150);
 /// All is well when it has been for so long: a suspicion from before can still throw somebody out,
 /// who then comes back.
 const STEADY: Duration = Duration::from_secs(3);
@@ -51,13 +54,14 @@ impl Run {
             let next = self.sim.now() + LOOK_EVERY;
             self.play(next);
             let now = self.sim.now();
-            if self.is_well() {
+            let (is_whole, is_sought) = (self.is_whole(), self.is_anything_sought());
+            if is_whole && !is_sought {
                 let since = *well_since.get_or_insert(now);
                 if now >= since + STEADY {
                     self.healed_after = since - mended;
                     break;
                 }
-            } else if now > mended + HEAL_MOST {
+            } else if now > mended + if is_whole { GIVE_UP_MOST } else { HEAL_MOST } {
                 self.healed_after = now - mended;
                 self.accuse();
                 break;
@@ -69,13 +73,16 @@ impl Run {
         self.forget_the_dead();
     }
 
-    /// Who was to leave has left, the rest agree, and nothing is missing or sought any more.
-    fn is_well(&mut self) -> bool {
+    /// Who was to leave has left, the rest agree, and nothing is missing.
+    fn is_whole(&mut self) -> bool {
         let live = self.live();
         self.leaving.iter().all(|&at| !self.sim.is_alive(at))
             && self.sim.agree()
-            && live.iter().all(|&at| self.sim.node(at).open_repairs() == 0)
             && self.judge.missing(&live).0 == 0
+    }
+
+    fn is_anything_sought(&self) -> bool {
+        self.live().iter().any(|&at| self.sim.node(at).open_repairs() > 0)
     }
 
     /// An operator says of the names whose process died that they won't return.
