@@ -10,8 +10,10 @@ use super::codec::HEADER_BYTES_MAX;
 /// SWIM's smallest packet here: the longest header and a record must fit, or probing would fail.
 const PACKET_BYTES_MIN: usize = 700;
 const _: () = assert!(PACKET_BYTES_MIN > HEADER_BYTES_MAX + super::codec::IDENTITY_BYTES_MAX + 3);
-/// No change is sent fewer times than this: with 3 sends, 4 % of a mesh of five stay uninformed.
-const TRANSMISSIONS_MIN: u32 = 6;
+/// Each member that hears news sends it on so many times, and once more each time the mesh grows
+/// e-fold: of ten thousand pieces of news about one then misses one member. Who misses a death hears of
+/// it when it next asks for all members, which may be half a minute later.
+const TRANSMISSIONS_LEAST: u32 = 9;
 
 /// Timings and sizes of the membership protocol.
 ///
@@ -25,7 +27,7 @@ pub struct MemberConfig {
     pub probe_rtt: Duration,
     /// How many others are asked.
     pub probe_helpers: usize,
-    /// How long a suspect has to refute, in a mesh of up to ten; grows with the logarithm.
+    /// How long a suspect has to refute, in a mesh of up to ten; grows by a third with each factor of ten.
     pub suspect_to_down: Duration,
     /// How often news about members travel. Nothing is sent when there are none.
     pub gossip_period: Duration,
@@ -52,7 +54,7 @@ impl MemberConfig {
             probe_rtt: Duration::from_millis(150),
             probe_helpers: 3,
             suspect_to_down: Duration::from_secs(2),
-            gossip_period: Duration::from_millis(200),
+            gossip_period: Duration::from_millis(100),
             gossip_fanout: 3,
             announce_period: Duration::from_secs(30),
             announce_down_period: Duration::from_secs(65),
@@ -84,7 +86,8 @@ impl MemberConfig {
     /// Integer logarithms, so that every machine computes the same.
     pub(super) fn for_size(&self, members: usize) -> Config {
         let digits_x10 = (members.max(1).ilog2() * 3).max(10); // 10 * log10, at least 10
-        let transmissions = (4 * digits_x10).div_ceil(10).max(TRANSMISSIONS_MIN);
+        let e_folds = members.max(1).ilog2() * 7 / 10; // Two is e to the power of 0.7.
+        let transmissions = TRANSMISSIONS_LEAST + e_folds;
         let transmissions = u8::try_from(transmissions).unwrap_or(u8::MAX);
         let periodic = |frequency, members| {
             Some(PeriodicParams { frequency, num_members: at_least_one(members) })
@@ -94,7 +97,8 @@ impl MemberConfig {
             probe_rtt: self.probe_rtt,
             num_indirect_probes: at_least_one(self.probe_helpers),
             max_transmissions: NonZeroU8::new(transmissions).unwrap_or(NonZeroU8::MAX),
-            suspect_to_down_after: self.suspect_to_down * digits_x10 / 10,
+            // A suspect is told by its accuser; the refutation alone has a longer way in a large mesh.
+            suspect_to_down_after: self.suspect_to_down * (20 + digits_x10) / 30,
             // The machine forgets members by itself, in one sweep instead of a timer for each.
             remove_down_after: None,
             max_packet_size: at_least_one(self.packet_bytes()),
@@ -124,8 +128,8 @@ mod tests {
     fn patience_grows_slowly_with_the_mesh() {
         let lan = MemberConfig::lan();
         let at = |n| lan.for_size(n).suspect_to_down_after.as_millis();
-        assert_eq!([at(1), at(5), at(10), at(100), at(1_000)], [2_000, 2_000, 2_000, 3_600, 5_400]);
+        assert_eq!([at(1), at(5), at(10), at(100), at(1_000)], [2_000, 2_000, 2_000, 2_533, 3_133]);
         let sends = |n| lan.for_size(n).max_transmissions.get();
-        assert_eq!([sends(2), sends(50), sends(1_000)], [6, 6, 11]);
+        assert_eq!([sends(2), sends(50), sends(1_000)], [9, 12, 15]);
     }
 }
