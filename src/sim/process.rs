@@ -29,7 +29,8 @@ const RECORDS_PER_TURN: usize = 16_384;
 const OPTIMISM: Duration = Duration::from_secs(2);
 /// Without caches, they are looked for again after this.
 const NO_CACHES: Duration = Duration::from_secs(1);
-/// All invariants are checked once in so many turns, the cheap ones every time.
+/// All invariants are checked once in so many turns, more rarely in proportion where the members
+/// that are looked at exceed this; the cheap ones every time.
 const COSTLY_EVERY: u64 = 256;
 
 /// A datagram in the socket buffer.
@@ -203,7 +204,8 @@ impl Process {
             let rest = self.registry.housekeep();
             self.housekeep_at = true_now + super::links::nanos(rest.unwrap_or(NO_CACHES));
         }
-        if self.turns.is_multiple_of(COSTLY_EVERY) {
+        let every = COSTLY_EVERY.max(self.node.live_members() as u64);
+        if self.turns.is_multiple_of(every) {
             self.node.check_invariants();
             self.check_limits();
         } else {
