@@ -5,17 +5,12 @@
 //! splits it by its own view. Views need not agree: an interval is covered by whoever got it, a
 //! wrong view costs a duplicate or a repair, and intervals only shrink, so nothing circles.
 
-use std::collections::BTreeMap;
-
 use crate::id::{Origin, PeerId};
 use crate::limits::{TREE_LEVELS_MAX, TREE_WAYS};
 use crate::wire::section::Interval;
 
 /// Everyone: what the origin itself answers for.
 pub(super) const WHOLE: Interval = Interval { lo: 0, hi: u64::MAX, level: 0 };
-
-/// Orders kept: the origins that publish at one time are few; the rest are sorted again.
-const ORDERS_MAX: usize = 64;
 
 /// Where a member stands in an origin's order.
 #[must_use]
@@ -26,28 +21,33 @@ pub(super) fn place(origin: Origin, member: PeerId) -> u64 {
     value ^ (value >> 31)
 }
 
-/// The members in the order of each origin that was asked for lately.
+/// The members in the order of the origin whose batches were last split among all: this peer's own.
+/// Of others' it serves a part, and sorts only that.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
-    orders: BTreeMap<Origin, Vec<(u64, PeerId)>>,
+    whole: Option<(Origin, Vec<(u64, PeerId)>)>,
+}
+
+/// The members whose places lie in an interval, in order.
+fn within(origin: Origin, interval: Interval, members: &[PeerId]) -> Vec<(u64, PeerId)> {
+    let placed = members.iter().map(|&member| (place(origin, member), member));
+    let inside = |&(place, _): &(u64, PeerId)| interval.lo <= place && place <= interval.hi;
+    let mut order: Vec<_> = placed.filter(inside).collect();
+    order.sort_unstable();
+    order
 }
 
 impl Orders {
-    /// Forgets all orders: the members changed.
+    /// The members changed.
     pub(super) fn clear(&mut self) {
-        self.orders.clear();
+        self.whole = None;
     }
 
-    fn order(&mut self, origin: Origin, members: &[PeerId]) -> &[(u64, PeerId)] {
-        if self.orders.len() >= ORDERS_MAX && !self.orders.contains_key(&origin) {
-            self.orders.pop_first();
+    fn of_all(&mut self, origin: Origin, members: &[PeerId]) -> &[(u64, PeerId)] {
+        if self.whole.as_ref().is_none_or(|(of, _)| *of != origin) {
+            self.whole = None;
         }
-        self.orders.entry(origin).or_insert_with(|| {
-            let mut order: Vec<_> =
-                members.iter().map(|&member| (place(origin, member), member)).collect();
-            order.sort_unstable();
-            order
-        })
+        &self.whole.get_or_insert_with(|| (origin, within(origin, WHOLE, members))).1
     }
 
     /// Splits an interval among the members inside it. Each entry is a member and what it shall
@@ -60,10 +60,13 @@ impl Orders {
         members: &[PeerId],
         mut random: impl FnMut(usize) -> usize,
     ) -> Vec<(PeerId, Option<Interval>)> {
-        let order = self.order(origin, members);
-        let from = order.partition_point(|&(place, _)| place < interval.lo);
-        let to = order.partition_point(|&(place, _)| place <= interval.hi);
-        let inside = &order[from..to];
+        let sorted;
+        let inside = if interval == WHOLE {
+            self.of_all(origin, members)
+        } else {
+            sorted = within(origin, interval, members);
+            &sorted
+        };
         if interval.level >= TREE_LEVELS_MAX {
             return inside.iter().map(|&(_, member)| (member, None)).collect();
         }
