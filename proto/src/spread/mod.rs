@@ -9,6 +9,7 @@
 //! is not this module's concern: heads and pulls find it.
 
 mod acks;
+mod counts;
 mod mtu;
 mod tree;
 mod window;
@@ -28,7 +29,7 @@ use crate::wire::section::{BATCH_HEADER_BYTES_MAX, Interval, SECTION_HEADER_BYTE
 
 pub use self::acks::Acks;
 pub use self::mtu::MtuProbe;
-use self::mtu::PathMtu;
+use self::mtu::{PathMtu, Paths};
 use self::tree::{Orders, WHOLE};
 pub use self::window::Window;
 
@@ -88,9 +89,11 @@ pub struct Spread {
     /// What this peer owes other streams' origins.
     pub acks: Acks,
     receivers: BTreeMap<PeerId, Receiver>,
+    paths: Paths,
     members: Vec<PeerId>,
     orders: Orders,
-    everyone: Arc<[SocketAddr]>,
+    /// The addresses of all, once a batch went to them since the members changed.
+    everyone: Option<Arc<[SocketAddr]>>,
     jobs: VecDeque<Job>,
     relays: VecDeque<Job>,
     relays_dropped: u64,
@@ -109,9 +112,10 @@ impl Spread {
             window: Window::new(log_bytes),
             acks: Acks::default(),
             receivers: BTreeMap::new(),
+            paths: Paths::default(),
             members: Vec::new(),
             orders: Orders::default(),
-            everyone: Arc::new([]),
+            everyone: None,
             jobs: VecDeque::new(),
             relays: VecDeque::new(),
             relays_dropped: 0,
@@ -132,22 +136,32 @@ impl Spread {
         // A random turn, so that a mesh that forms at once does not probe one peer at once.
         let turn = u32::try_from(random(self.receivers.len() + 1)).unwrap_or(u32::MAX);
         let mtu = PathMtu::new(self.packet_bytes_max, now + MTU_PROBE_SPACING * turn);
+        self.paths.add(peer, &mtu);
         let receiver = Receiver { addr, hears_multicast_until: Instant::ZERO, mtu };
-        self.receivers.insert(peer, receiver);
+        if let Some(old) = self.receivers.insert(peer, receiver) {
+            self.paths.remove(peer, &old.mtu);
+        }
         self.window.add(peer, now);
+        if let Err(place) = self.members.binary_search(&peer) {
+            self.members.insert(place, peer);
+        }
         self.members_changed();
     }
 
     /// A member that is no longer served.
     pub fn remove(&mut self, peer: PeerId) {
-        self.receivers.remove(&peer);
+        if let Some(old) = self.receivers.remove(&peer) {
+            self.paths.remove(peer, &old.mtu);
+        }
         self.window.remove(peer);
+        if let Ok(place) = self.members.binary_search(&peer) {
+            self.members.remove(place);
+        }
         self.members_changed();
     }
 
     fn members_changed(&mut self) {
-        self.members = self.receivers.keys().copied().collect();
-        self.everyone = self.receivers.values().map(|r| r.addr).collect();
+        self.everyone = None;
         self.orders.clear();
     }
 
@@ -179,8 +193,7 @@ impl Spread {
     /// Bytes of a packet that every path is known to carry.
     #[must_use]
     pub fn packet_bytes(&self) -> usize {
-        let known = self.receivers.values().map(|receiver| receiver.mtu.bytes());
-        known.min().unwrap_or(PACKET_BYTES_SAFE)
+        self.paths.bytes().unwrap_or(PACKET_BYTES_SAFE)
     }
 
     fn archive_bytes(&self) -> usize {
@@ -250,8 +263,10 @@ impl Spread {
                 let rest = self.receivers.values().filter(deaf).map(|r| r.addr).collect();
                 self.jobs.push_back(job(Destination::Many(rest), None));
             }
-        } else if !self.everyone.is_empty() {
-            self.jobs.push_back(job(Destination::Many(Arc::clone(&self.everyone)), None));
+        } else if !self.receivers.is_empty() {
+            let addrs = || self.receivers.values().map(|receiver| receiver.addr).collect();
+            let everyone = Arc::clone(self.everyone.get_or_insert_with(addrs));
+            self.jobs.push_back(job(Destination::Many(everyone), None));
         }
     }
 
@@ -336,16 +351,24 @@ impl Spread {
 
     /// The next probe of a path that is due.
     pub fn due_probe(&mut self, now: Instant) -> Option<MtuProbe> {
-        self.receivers.iter_mut().find_map(|(&peer, receiver)| {
-            let bytes = receiver.mtu.due(now)?;
-            Some(MtuProbe { peer, to: receiver.addr, bytes })
-        })
+        while let Some(peer) = self.paths.due(now) {
+            let receiver = self.receivers.get_mut(&peer)?;
+            self.paths.remove(peer, &receiver.mtu);
+            let bytes = receiver.mtu.due(now);
+            self.paths.add(peer, &receiver.mtu);
+            if let Some(bytes) = bytes {
+                return Some(MtuProbe { peer, to: receiver.addr, bytes });
+            }
+        }
+        None
     }
 
     /// A probe of `bytes` arrived at `peer`.
     pub fn probed(&mut self, peer: PeerId, bytes: usize, now: Instant) {
         if let Some(receiver) = self.receivers.get_mut(&peer) {
+            self.paths.remove(peer, &receiver.mtu);
             receiver.mtu.carried(bytes, now);
+            self.paths.add(peer, &receiver.mtu);
         }
     }
 
@@ -353,8 +376,7 @@ impl Spread {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let beacon = self.beacon.map(|(sent_at, count)| sent_at + BEACON_DELAYS[count]);
-        let probe = self.receivers.values().map(|receiver| receiver.mtu.due_at()).min();
-        [beacon, probe, self.window.next_check(), self.acks.poll_timeout()]
+        [beacon, self.paths.next_probe(), self.window.next_check(), self.acks.poll_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -363,7 +385,11 @@ impl Spread {
     /// Panics when a promise between the fields is broken.
     pub fn check_invariants(&self) {
         self.window.check_invariants();
+        self.acks.check_invariants();
         assert!(self.relays.len() <= RELAY_QUEUE_MAX, "too many relays");
-        assert_eq!(self.members.len(), self.receivers.len(), "members out of step");
+        assert!(self.members.iter().eq(self.receivers.keys()), "members out of step");
+        let mut paths = Paths::default();
+        self.receivers.iter().for_each(|(&peer, receiver)| paths.add(peer, &receiver.mtu));
+        assert_eq!(paths, self.paths, "paths out of step");
     }
 }

@@ -3,8 +3,10 @@
 //! Packets are never fragmented by IP, so one that is too large vanishes. Until a probe came back
 //! the safe size is used; when three probes vanish it is used until the next round.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::counts::Counts;
 use crate::id::PeerId;
 use crate::limits::{MTU_PROBE_EVERY, MTU_PROBE_RETRY, MTU_PROBE_TRIES, PACKET_BYTES_SAFE};
 use crate::time::Instant;
@@ -33,14 +35,6 @@ impl PathMtu {
         Self { bytes: PACKET_BYTES_SAFE.min(bytes_max), bytes_max, tries: 0, due_at: now }
     }
 
-    pub(super) const fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(super) const fn due_at(&self) -> Instant {
-        self.due_at
-    }
-
     /// The size to probe, if a probe is due.
     pub(super) fn due(&mut self, now: Instant) -> Option<usize> {
         if now < self.due_at {
@@ -62,5 +56,41 @@ impl PathMtu {
         self.bytes = bytes.clamp(PACKET_BYTES_SAFE.min(self.bytes_max), self.bytes_max);
         self.tries = 0;
         self.due_at = now + MTU_PROBE_EVERY;
+    }
+}
+
+/// What holds for all paths together, at hand without a look at each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Paths {
+    probes: BTreeSet<(Instant, PeerId)>,
+    sizes: Counts<usize>,
+}
+
+impl Paths {
+    /// A path as it is from now on.
+    pub(super) fn add(&mut self, peer: PeerId, path: &PathMtu) {
+        self.probes.insert((path.due_at, peer));
+        self.sizes.add(path.bytes);
+    }
+
+    /// A path as it was until now.
+    pub(super) fn remove(&mut self, peer: PeerId, path: &PathMtu) {
+        self.probes.remove(&(path.due_at, peer));
+        self.sizes.remove(path.bytes);
+    }
+
+    /// When the next probe is due.
+    pub(super) fn next_probe(&self) -> Option<Instant> {
+        self.probes.first().map(|&(at, _)| at)
+    }
+
+    /// Of the paths whose probes are due, the one to the least peer.
+    pub(super) fn due(&self, now: Instant) -> Option<PeerId> {
+        self.probes.range(..=(now, PeerId(u64::MAX))).map(|&(_, peer)| peer).min()
+    }
+
+    /// Bytes that every path is known to carry; `None` without any.
+    pub(super) fn bytes(&self) -> Option<usize> {
+        self.sizes.least()
     }
 }

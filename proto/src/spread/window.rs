@@ -4,8 +4,9 @@
 //! receiver that makes no progress for [`LAGGING_AFTER`] no longer counts: it pulls what it lacks,
 //! so that one slow peer can't stop the rest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::counts::Counts;
 use crate::id::{PeerId, Seq};
 use crate::limits::{LAGGING_AFTER, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, WINDOW_BYTES_START};
 use crate::time::Instant;
@@ -29,10 +30,42 @@ struct Receiver {
     buffer_bytes: u64,
 }
 
+/// What holds for all receivers that count together, at hand without a look at each.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Summary {
+    acked_bytes: Counts<u64>,
+    buffer_bytes: Counts<u64>,
+    /// Those that have not confirmed the head, by when they last made progress.
+    waiting: BTreeSet<(Instant, PeerId)>,
+}
+
+impl Summary {
+    /// A receiver as it is from now on.
+    fn add(&mut self, peer: PeerId, receiver: &Receiver, head: Seq) {
+        if !receiver.lagging {
+            self.acked_bytes.add(receiver.acked_bytes);
+            self.buffer_bytes.add(receiver.buffer_bytes);
+            if receiver.acked < head {
+                self.waiting.insert((receiver.progress_at, peer));
+            }
+        }
+    }
+
+    /// A receiver as it was until now.
+    fn remove(&mut self, peer: PeerId, receiver: &Receiver) {
+        if !receiver.lagging {
+            self.acked_bytes.remove(receiver.acked_bytes);
+            self.buffer_bytes.remove(receiver.buffer_bytes);
+            self.waiting.remove(&(receiver.progress_at, peer));
+        }
+    }
+}
+
 /// Outstanding bytes of the own stream, and the most there may be.
 #[derive(Debug)]
 pub struct Window {
     receivers: BTreeMap<PeerId, Receiver>,
+    summary: Summary,
     /// (last number of a batch, bytes up to its end), ascending.
     marks: VecDeque<(Seq, u64)>,
     issued_bytes: u64,
@@ -51,6 +84,7 @@ impl Window {
         let limit_bytes = (log_bytes / 2).min(WINDOW_BYTES_MAX) as u64;
         Self {
             receivers: BTreeMap::new(),
+            summary: Summary::default(),
             marks: VecDeque::new(),
             issued_bytes: 0,
             head: Seq(0),
@@ -64,19 +98,25 @@ impl Window {
 
     /// A receiver that is served from now on; what was issued before is not waited for.
     pub fn add(&mut self, peer: PeerId, now: Instant) {
-        self.receivers.entry(peer).or_insert(Receiver {
-            acked: self.head,
-            acked_bytes: self.issued_bytes,
-            progress_at: now,
-            lagging: false,
-            buffer_bytes: u64::MAX,
+        self.receivers.entry(peer).or_insert_with(|| {
+            let receiver = Receiver {
+                acked: self.head,
+                acked_bytes: self.issued_bytes,
+                progress_at: now,
+                lagging: false,
+                buffer_bytes: u64::MAX,
+            };
+            self.summary.add(peer, &receiver, self.head);
+            receiver
         });
         self.settle();
     }
 
     /// A receiver that is gone.
     pub fn remove(&mut self, peer: PeerId) {
-        self.receivers.remove(&peer);
+        if let Some(receiver) = self.receivers.remove(&peer) {
+            self.summary.remove(peer, &receiver);
+        }
         self.settle();
     }
 
@@ -84,6 +124,7 @@ impl Window {
     pub fn restart(&mut self, now: Instant) {
         let peers: Vec<PeerId> = self.receivers.keys().copied().collect();
         self.receivers.clear();
+        self.summary = Summary::default();
         self.marks.clear();
         (self.head, self.shrunk_at) = (Seq(0), Seq(0));
         for peer in peers {
@@ -93,9 +134,13 @@ impl Window {
 
     /// A batch of `bytes` that ends at `last` leaves.
     pub fn issue(&mut self, last: Seq, bytes: usize, now: Instant) {
-        if self.outstanding() == 0 {
-            for receiver in self.receivers.values_mut() {
-                receiver.progress_at = now;
+        let idle = self.outstanding() == 0;
+        for (&peer, receiver) in &mut self.receivers {
+            // Who waited before goes on waiting as long as it did.
+            if idle || receiver.acked == self.head {
+                self.summary.remove(peer, receiver);
+                receiver.progress_at = if idle { now } else { receiver.progress_at };
+                self.summary.add(peer, receiver, last);
             }
         }
         self.issued_bytes += bytes as u64;
@@ -116,6 +161,7 @@ impl Window {
         let bytes = up_to.checked_sub(1).and_then(|at| self.marks.get(at)).map(|&(_, b)| b);
         let was_full = self.room() == 0;
         let Some(receiver) = self.receivers.get_mut(&peer) else { return };
+        self.summary.remove(peer, receiver);
         receiver.buffer_bytes = (u64::from(buffer) / 2).max(BUFFER_BYTES_MIN);
         if applied > receiver.acked {
             let bytes = bytes.unwrap_or(receiver.acked_bytes).max(receiver.acked_bytes);
@@ -123,6 +169,7 @@ impl Window {
             receiver.progress_at = now;
         }
         receiver.lagging &= self.issued_bytes - receiver.acked_bytes > self.window_bytes;
+        self.summary.add(peer, receiver, self.head);
         let before = self.slowest_bytes;
         self.settle();
         if was_full {
@@ -151,13 +198,14 @@ impl Window {
 
     /// Leaves behind receivers without progress. Returns whether any was.
     pub fn leave_behind(&mut self, now: Instant) -> bool {
-        let head = self.head;
         let mut any = false;
-        for receiver in self.receivers.values_mut() {
-            let stuck =
-                receiver.acked < head && now.saturating_since(receiver.progress_at) > LAGGING_AFTER;
-            any |= stuck && !receiver.lagging;
-            receiver.lagging |= stuck;
+        while let Some(&(since, peer)) = self.summary.waiting.first()
+            && now.saturating_since(since) > LAGGING_AFTER
+            && let Some(receiver) = self.receivers.get_mut(&peer)
+        {
+            self.summary.remove(peer, receiver);
+            receiver.lagging = true;
+            any = true;
         }
         if any {
             self.settle();
@@ -168,15 +216,13 @@ impl Window {
     /// When a receiver would be left behind, unless it makes progress.
     #[must_use]
     pub fn next_check(&self) -> Option<Instant> {
-        let waiting = |r: &&Receiver| r.acked < self.head && !r.lagging;
-        let oldest = self.receivers.values().filter(waiting).map(|r| r.progress_at).min()?;
+        let &(oldest, _) = self.summary.waiting.first()?;
         // One nanosecond later than allowed, so that the check then finds it.
         Some(oldest + LAGGING_AFTER + std::time::Duration::from_nanos(1))
     }
 
     fn settle(&mut self) {
-        let counted = self.receivers.values().filter(|r| !r.lagging);
-        self.slowest_bytes = counted.map(|r| r.acked_bytes).min().unwrap_or(self.issued_bytes);
+        self.slowest_bytes = self.summary.acked_bytes.least().unwrap_or(self.issued_bytes);
         while self.marks.front().is_some_and(|&(_, bytes)| bytes < self.slowest_bytes) {
             self.marks.pop_front();
         }
@@ -191,8 +237,7 @@ impl Window {
     /// The most that may be outstanding now.
     #[must_use]
     pub fn size(&self) -> u64 {
-        let counted = self.receivers.values().filter(|r| !r.lagging);
-        counted.map(|r| r.buffer_bytes).min().unwrap_or(u64::MAX).min(self.window_bytes)
+        self.summary.buffer_bytes.least().unwrap_or(u64::MAX).min(self.window_bytes)
     }
 
     /// Bytes that may still be issued.
@@ -223,15 +268,20 @@ impl Window {
         assert!(self.slowest_bytes <= self.issued_bytes, "confirmed more than was issued");
         assert!(self.window_bytes <= self.limit_bytes, "window beyond its limit");
         assert!(self.marks.len() <= MARKS_MAX, "too many marks");
-        for receiver in self.receivers.values() {
+        let mut summary = Summary::default();
+        for (&peer, receiver) in &self.receivers {
             assert!(receiver.acked <= self.head, "confirmed beyond the head");
+            summary.add(peer, receiver, self.head);
         }
+        assert_eq!(summary, self.summary, "receivers and their summary are out of step");
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -300,5 +350,27 @@ mod tests {
         window.remove(B);
         assert_eq!(window.outstanding(), 0);
         assert!(window.head_confirmed());
+    }
+
+    proptest! {
+        #[test]
+        fn receivers_and_what_holds_for_all_of_them_stay_in_step(
+            steps in prop::collection::vec((0..8_u8, 0..5_u64, 0..800_u64), 1..200),
+        ) {
+            let (mut window, mut now) = (Window::new(1 << 20), 0);
+            for (step, peer, passes) in steps {
+                now += passes;
+                let (peer, now, head) = (PeerId(peer), at(now), window.head);
+                match step {
+                    0 => window.add(peer, now),
+                    1 => window.remove(peer),
+                    2 => drop(window.leave_behind(now)),
+                    3 if passes < 20 => window.restart(now),
+                    4 | 5 => window.issue(Seq(head.0 + 1 + passes), 1 << 14, now),
+                    _ => window.ack(peer, Seq(head.0.saturating_sub(passes)), BUFFER, now),
+                }
+                window.check_invariants();
+            }
+        }
     }
 }
