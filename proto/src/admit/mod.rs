@@ -48,7 +48,7 @@ const CHALLENGE_EVERY: Duration = Duration::from_millis(20);
 const COOKIE_LIFE: Duration = Duration::from_secs(10);
 /// How often senders are looked through for idle ones.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// A sender that was silent for so long gives its bitmap and ciphers back.
+/// A sender that was silent for so long gives its counters and ciphers back.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
 /// A sender that was silent for so long is forgotten, and asked anew if it comes back.
 const FORGET_AFTER: Duration = Duration::from_secs(60 * 60);
@@ -274,7 +274,7 @@ impl Gate {
         self.0.as_ref().map_or(0, |keyed| keyed.senders.len())
     }
 
-    /// Bytes of bitmaps by which their packets are told from recordings. Who is silent has none.
+    /// Bytes of lists and bitmaps by which their packets are told from recordings. Who is silent has none.
     #[must_use]
     pub fn window_bytes(&self) -> usize {
         let keyed = self.0.iter();

@@ -1,21 +1,45 @@
-//! Which of a sender's counters were seen: a sliding bitmap, after RFC 6479.
+//! Which of a sender's counters were seen: a few of them by name, or a sliding bitmap, after
+//! RFC 6479.
 //!
-//! The words lie in a ring; moving the window on clears whole words and shifts nothing. One word
-//! is always partly beyond the newest counter, so one word less than the ring holds is promised.
+//! In a large mesh most senders are heard of a few times a minute, and a bitmap for each would be
+//! the greatest part of a peer's memory. So the first few counters are listed; who says more gets
+//! its bitmap. Both tell the same.
+//!
+//! The bitmap's words lie in a ring; moving the window on clears whole words and shifts nothing. One
+//! word is always partly beyond the newest counter, so one word less than the ring holds is promised.
 
-/// Words of the ring: 1 KiB for a sender that is heard.
+/// Words of the ring: 1 KiB for a sender that is heard often.
 const WORDS: usize = 128;
 /// Counters below the newest that are still told apart; older ones count as seen. At 100,000
 /// packets a second this is 80 ms of reordering.
 pub const WINDOW: u64 = (WORDS as u64 - 1) * 64;
+/// Counters that are listed: with the floor they fill a line of the processor's cache.
+const LISTED: usize = 7;
+/// An empty place in the list; this number never counts as new.
+const NONE: u64 = u64::MAX;
 
 /// The counters of one sender.
 #[derive(Clone, Debug, Default)]
 pub struct Window {
     /// One above the greatest counter seen.
     top: u64,
-    /// `None`: all below `top` counts as seen. So it begins, and so it is while nothing is heard.
-    bits: Option<Box<[u64; WORDS]>>,
+    seen: Seen,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Seen {
+    /// All below `top` counts as seen. So it begins, and so it is while nothing is heard.
+    #[default]
+    All,
+    Listed(Box<Few>),
+    Marked(Box<[u64; WORDS]>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Few {
+    /// All below counts as seen.
+    floor: u64,
+    counters: [u64; LISTED],
 }
 
 const fn word_of(counter: u64) -> usize {
@@ -26,7 +50,7 @@ impl Window {
     /// A window for which everything up to `counter` was seen.
     #[must_use]
     pub const fn after(counter: u64) -> Self {
-        Self { top: counter.saturating_add(1), bits: None }
+        Self { top: counter.saturating_add(1), seen: Seen::All }
     }
 
     /// Whether `counter` was not seen yet. The greatest number there is never counts as new.
@@ -35,24 +59,54 @@ impl Window {
         if counter >= self.top {
             return counter != u64::MAX;
         }
-        match &self.bits {
-            Some(bits) if self.top - counter <= WINDOW => {
-                bits[word_of(counter)] & 1 << (counter % 64) == 0
-            }
-            _ => false,
+        if self.top - counter > WINDOW {
+            return false;
+        }
+        match &self.seen {
+            Seen::All => false,
+            Seen::Listed(few) => counter >= few.floor && !few.counters.contains(&counter),
+            Seen::Marked(bits) => bits[word_of(counter)] & 1 << (counter % 64) == 0,
         }
     }
 
     /// Notes that `counter`, which [`is_new`](Self::is_new), was seen.
     pub fn mark(&mut self, counter: u64) {
-        let top = self.top;
-        let bits = self.bits.get_or_insert_with(|| {
-            let mut bits = Box::new([u64::MAX; WORDS]);
-            bits[word_of(top)] = (1 << (top % 64)) - 1;
-            bits
-        });
-        if counter >= top {
-            let (first, last) = (top.div_ceil(64), counter / 64);
+        match &mut self.seen {
+            Seen::All => {
+                let mut few = Few { floor: self.top, counters: [NONE; LISTED] };
+                few.counters[0] = counter;
+                self.seen = Seen::Listed(Box::new(few));
+            }
+            Seen::Listed(few) => {
+                let top = self.top.max(counter + 1);
+                // What is too old to be told apart leaves its place.
+                let free = |&at: &u64| at == NONE || top - at > WINDOW;
+                if let Some(place) = few.counters.iter().position(free) {
+                    few.counters[place] = counter;
+                } else {
+                    let few = **few;
+                    self.begin_bitmap(few);
+                    self.mark_bit(counter);
+                }
+            }
+            Seen::Marked(_) => self.mark_bit(counter),
+        }
+        self.top = self.top.max(counter + 1);
+    }
+
+    /// Marks what was listed in a bitmap.
+    fn begin_bitmap(&mut self, Few { floor, mut counters }: Few) {
+        let mut bits = Box::new([u64::MAX; WORDS]);
+        bits[word_of(floor)] = (1 << (floor % 64)) - 1;
+        (self.top, self.seen) = (floor, Seen::Marked(bits));
+        counters.sort_unstable();
+        counters.into_iter().for_each(|counter| self.mark_bit(counter));
+    }
+
+    fn mark_bit(&mut self, counter: u64) {
+        let Seen::Marked(bits) = &mut self.seen else { return };
+        if counter >= self.top {
+            let (first, last) = (self.top.div_ceil(64), counter / 64);
             if last >= first + WORDS as u64 {
                 bits.fill(0);
             } else {
@@ -63,15 +117,19 @@ impl Window {
         bits[word_of(counter)] |= 1 << (counter % 64);
     }
 
-    /// Bytes of its bitmap.
+    /// Bytes of its list or bitmap.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        if self.bits.is_some() { WORDS * 8 } else { 0 }
+        match &self.seen {
+            Seen::All => 0,
+            Seen::Listed(_) => size_of::<Few>(),
+            Seen::Marked(_) => WORDS * 8,
+        }
     }
 
-    /// Gives the bitmap's memory back; whatever is missing below the newest counter counts as seen.
+    /// Gives the memory back; whatever is missing below the newest counter counts as seen.
     pub fn shrink(&mut self) {
-        self.bits = None;
+        self.seen = Seen::All;
     }
 }
 
@@ -135,7 +193,52 @@ mod tests {
         assert!(!window.is_new(7) && window.is_new(8));
     }
 
+    /// All that was seen, by the letter of W-42.
+    #[derive(Default)]
+    struct Model {
+        seen: BTreeSet<u64>,
+        floor: u64,
+    }
+
+    impl Model {
+        fn top(&self) -> u64 {
+            self.seen.last().map_or(self.floor, |&newest| self.floor.max(newest + 1))
+        }
+
+        fn is_new(&self, counter: u64) -> bool {
+            counter >= self.floor
+                && self.top().saturating_sub(counter) <= WINDOW
+                && !self.seen.contains(&counter)
+        }
+    }
+
     proptest! {
+        #[test]
+        fn w42_lists_and_bitmaps_tell_what_was_seen(
+            steps in prop::collection::vec((0..16_u8, 0..9_000_u64, any::<bool>()), 1..60),
+        ) {
+            let (mut window, mut model) = (Window::default(), Model::default());
+            for (kind, step, back) in steps {
+                if kind == 0 {
+                    window.shrink();
+                    model.floor = model.top();
+                    continue;
+                }
+                // Mostly near the newest, now and then a leap.
+                let step = if kind < 12 { step / 700 } else { step };
+                let top = model.top();
+                let counter = if back { top.saturating_sub(step) } else { top + step };
+                prop_assert_eq!(window.is_new(counter), model.is_new(counter), "{}", counter);
+                if model.is_new(counter) {
+                    window.mark(counter);
+                    model.seen.insert(counter);
+                }
+            }
+            for counter in model.top().saturating_sub(WINDOW + 70)..model.top() + 70 {
+                prop_assert_eq!(window.is_new(counter), model.is_new(counter), "{}", counter);
+            }
+        }
+
         #[test]
         fn nothing_is_ever_new_twice(
             steps in prop::collection::vec((0..20_000_u64, any::<bool>(), 0..100_u8), 1..400),

@@ -84,7 +84,7 @@ const fn wants_much(section: &Section<'_>) -> bool {
 }
 
 impl Node {
-    /// Bytes of bitmaps by which packets are told from recordings.
+    /// Bytes of lists and bitmaps by which packets are told from recordings.
     #[must_use]
     pub fn window_bytes(&self) -> usize {
         self.gate.window_bytes()
