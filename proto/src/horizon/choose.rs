@@ -45,8 +45,13 @@ const fn all(parts: usize) -> u32 {
     (1 << parts) - 1
 }
 
+/// The keepers of each part.
+pub(super) fn keepers(own: PeerId, live: &BTreeMap<PeerId, Boot>) -> Vec<[PeerId; 2]> {
+    (0..parts_for(live.len())).map(|part| keepers_of(part, own, live)).collect()
+}
+
 /// The two members with the greatest hash with `part`.
-fn keepers(own: PeerId, live: &BTreeMap<PeerId, Boot>, part: usize) -> [PeerId; 2] {
+fn keepers_of(part: usize, own: PeerId, live: &BTreeMap<PeerId, Boot>) -> [PeerId; 2] {
     let rank = |peer: PeerId| mix(peer.0 ^ mix(part as u64 + 1));
     let mut first = (rank(own), own);
     let mut second = first;
@@ -65,6 +70,7 @@ fn keepers(own: PeerId, live: &BTreeMap<PeerId, Boot>, part: usize) -> [PeerId; 
 pub(super) fn targets(
     own: PeerId,
     live: &BTreeMap<PeerId, Boot>,
+    keepers: &[[PeerId; 2]],
     mut random: impl FnMut(usize) -> usize,
 ) -> BTreeMap<PeerId, u32> {
     let parts = parts_for(live.len());
@@ -72,7 +78,6 @@ pub(super) fn targets(
     if live.len() < EVERYBODY_MAX {
         return live.keys().map(|&peer| (peer, all(parts))).collect();
     }
-    let keepers: Vec<_> = (0..parts).map(|part| keepers(own, live, part)).collect();
     let kept: Vec<usize> = (0..parts).filter(|&part| keepers[part].contains(&own)).collect();
     if kept.is_empty() {
         targets.insert(keepers[random(parts)][random(2)], all(parts));
@@ -116,7 +121,8 @@ mod tests {
         let mut asked_by: Vec<usize> = Vec::new();
         let mut asked: BTreeMap<PeerId, usize> = BTreeMap::new();
         for &own in mesh.keys() {
-            let targets = targets(own, &without(&mesh, own), |n| rng.below(n));
+            let live = without(&mesh, own);
+            let targets = targets(own, &live, &keepers(own, &live), |n| rng.below(n));
             asked_by.push(targets.len());
             targets.keys().for_each(|&peer| *asked.entry(peer).or_default() += 1);
         }
@@ -136,8 +142,9 @@ mod tests {
                 let by_keeper = |own: &PeerId| {
                     let live = without(&mesh, *own);
                     *own != peer
-                        && keepers(*own, &live, part).contains(own)
-                        && targets(*own, &live, |n| rng.below(n)).contains_key(&peer)
+                        && keepers_of(part, *own, &live).contains(own)
+                        && targets(*own, &live, &keepers(*own, &live), |n| rng.below(n))
+                            .contains_key(&peer)
                 };
                 assert!(mesh.keys().any(by_keeper), "{n} peers");
             }
@@ -149,12 +156,12 @@ mod tests {
         let mut rng = Rng::new(3);
         for n in [6, 40, 300] {
             let mesh = mesh(n);
-            let parts = parts_for(mesh.len() - 1);
             for &own in mesh.keys() {
                 let live = without(&mesh, own);
-                let keepers: Vec<_> = (0..parts).flat_map(|p| keepers(own, &live, p)).collect();
+                let by_part = keepers(own, &live);
+                let keepers = by_part.concat();
                 for _ in 0..if keepers.contains(&own) { 0 } else { 50 } {
-                    let asked = targets(own, &live, |n| rng.below(n));
+                    let asked = targets(own, &live, &by_part, |n| rng.below(n));
                     assert!(asked.keys().any(|peer| keepers.contains(peer)));
                 }
             }

@@ -27,10 +27,10 @@ use crate::limits::STREAMS_MAX;
 use crate::member::MEMBERS_MAX;
 use crate::stream::Streams;
 use crate::time::Instant;
-use crate::wire::freshness::{AGE_UNKNOWN, Answer, Ask, Class, Listed, Listing};
+use crate::wire::freshness::{AGE_UNKNOWN, Answer, Ask, Class, Listed, Listing, PartAnswer};
 
 use self::asks::{Asked, Asks};
-use self::choose::{part_of, parts_for, period_for, targets};
+use self::choose::{keepers, part_of, parts_for, period_for, targets};
 use self::track::Track;
 
 pub use self::reply::Replies;
@@ -127,6 +127,8 @@ pub struct Horizon {
     config: HorizonConfig,
     tracks: BTreeMap<Origin, Track>,
     live: BTreeMap<PeerId, Boot>,
+    /// Those whom all ask, by part; empty when the members changed since they were last looked for.
+    keepers: Vec<[PeerId; 2]>,
     asks: Asks,
     welcome: BTreeSet<PeerId>,
     next_serial: u64,
@@ -155,6 +157,7 @@ impl Horizon {
             config,
             tracks: BTreeMap::new(),
             live: BTreeMap::new(),
+            keepers: Vec::new(),
             asks: Asks::new(),
             welcome: BTreeSet::new(),
             next_serial: 1,
@@ -188,6 +191,7 @@ impl Horizon {
     pub fn up(&mut self, origin: Origin, streams: &Streams, now: Instant) {
         self.met = true;
         let before = self.live.insert(origin.peer, origin.boot);
+        self.keepers.clear();
         if let Some(boot) = before.filter(|&boot| boot != origin.boot) {
             self.gone(Origin { boot, ..origin }, now);
         }
@@ -210,6 +214,7 @@ impl Horizon {
             self.gone(Origin { peer, boot }, now);
         }
         self.welcome.remove(&peer);
+        self.keepers.clear();
     }
 
     fn gone(&mut self, origin: Origin, now: Instant) {
@@ -309,7 +314,10 @@ impl Horizon {
             self.next_ask = now + period * 9 / 10 + period / 100 * jitter;
             self.stale = true;
             if streams.joined() {
-                for (peer, wanted) in targets(own.peer, &self.live, &mut random) {
+                if self.keepers.is_empty() {
+                    self.keepers = keepers(own.peer, &self.live);
+                }
+                for (peer, wanted) in targets(own.peer, &self.live, &self.keepers, &mut random) {
                     *whom.entry(peer).or_insert(0) |= wanted;
                 }
             }
@@ -381,32 +389,32 @@ impl Horizon {
             return;
         }
         self.prove(from, answer.head, asked.sent_at, streams);
-        for (part, told) in answer.parts.iter().enumerate() {
-            if asked.wanted & (1 << part) == 0 || told.age == AGE_UNKNOWN {
-                continue;
-            }
+        let moment = |told: &PartAnswer| {
             let age = Duration::from_micros(told.age.into());
-            let moment = asked.sent_at - (age + age / DRIFT_ONE_IN + Duration::from_micros(1));
-            match told.listed {
-                Listed::Same => {
-                    let of_part: Vec<Origin> = (self.tracks.iter())
-                        .filter(|&(&origin, track)| {
-                            track.serial <= asked.serial && part_of(origin, asked.parts) == part
-                        })
-                        .map(|(&origin, _)| origin)
-                        .collect();
-                    for origin in of_part {
-                        self.prove(origin, marks_of(streams, origin).1, moment, streams);
-                    }
-                }
-                Listed::Entries(_) => {
-                    for (&origin, &(class, head)) in &asked.listed {
-                        if class != Class::Dark && part_of(origin, asked.parts) == part {
-                            self.prove(origin, head, moment, streams);
-                        }
-                    }
-                }
-                Listed::Untold | Listed::HeadsUntold => {}
+            asked.sent_at - (age + age / DRIFT_ONE_IN + Duration::from_micros(1))
+        };
+        let usable = |part: usize| {
+            let told = &answer.parts[part];
+            (asked.wanted & (1 << part) != 0 && told.age != AGE_UNKNOWN).then_some(told)
+        };
+        // All that the parts told as the same hold, in one walk.
+        let mut marks = Marks::new(streams);
+        for (&origin, track) in &mut self.tracks {
+            let told = usable(part_of(origin, asked.parts));
+            if let Some(told) = told.filter(|told| told.listed == Listed::Same)
+                && track.serial <= asked.serial
+            {
+                let (applied, head) = marks.of(origin);
+                track.prove(head, moment(told), applied);
+                self.stale = true;
+            }
+        }
+        for (&origin, &(class, head)) in &asked.listed {
+            if let Some(told) = usable(part_of(origin, asked.parts))
+                && matches!(told.listed, Listed::Entries(_))
+                && class != Class::Dark
+            {
+                self.prove(origin, head, moment(told), streams);
             }
         }
     }
@@ -434,16 +442,20 @@ impl Horizon {
         (self.stale, self.reckoned_at) = (false, now);
         self.sweep(streams, now);
         let own = streams.own();
-        let newest = self.newest_lives(own);
         let mut least: Option<(Instant, Origin)> = None;
         let mut unproven: Option<Origin> = None;
         let (mut dark, mut counted) = (0, 0);
         let (policy, grace, proven) = (self.config.policy, self.config.grace, self.view.proven);
         let mut marks = Marks::new(streams);
-        for (&origin, track) in self.tracks.iter_mut().filter(|(origin, _)| **origin != own) {
+        let others = self.tracks.iter_mut().filter(|(origin, _)| **origin != own);
+        let mut others = others.peekable();
+        while let Some((&origin, track)) = others.next() {
             let (applied, head) = marks.of(origin);
             track.settle(applied);
-            if !track.live && newest.get(&origin.peer).is_some_and(|&boot| boot > origin.boot) {
+            // Lives of one peer follow one another, the newest last.
+            let newer = others.peek().is_some_and(|(next, _)| next.peer == origin.peer);
+            let older_self = origin.peer == own.peer && origin.boot < own.boot;
+            if !track.live && (newer || older_self) {
                 let since = *track.superseded_since.get_or_insert(now);
                 let quiet = since.max(streams.moved_at(origin)) + SUPERSEDED_SETTLE <= now;
                 if quiet && applied == head {
@@ -484,15 +496,6 @@ impl Horizon {
             held_by: unproven.or_else(|| least.map(|(_, origin)| origin)),
         };
         self.joined = streams.joined();
-    }
-
-    /// The newest life known of each peer.
-    fn newest_lives(&self, own: Origin) -> BTreeMap<PeerId, Boot> {
-        // Ascending by boot within a peer: the last one stays.
-        let mut newest: BTreeMap<PeerId, Boot> =
-            self.tracks.keys().map(|origin| (origin.peer, origin.boot)).collect();
-        newest.insert(own.peer, own.boot);
-        newest
     }
 
     /// When this module next has something to do by itself.
