@@ -152,6 +152,8 @@ pub const STORM_BATCHES_MAX: usize = 1_024;
 /// pulled later, and the rest is refused: a driver that is slow to apply stalls no socket and loses
 /// nothing.
 pub const OUTPUTS_MAX: usize = 16_384;
+/// Room that a queue keeps when it is empty: what a burst took beyond it is given back.
+pub const QUEUE_KEPT: usize = 256;
 /// How long a joiner's first record waits for the members it found to confirm that they know its
 /// stream. One that does not answer in this time is about to be declared down, or finds the stream
 /// by heads like any other.
@@ -193,7 +195,8 @@ pub const DIRECTORY_BYTES_MAX: usize = 1_100;
 pub const KEYS_MAX: usize = 4;
 /// Senders whose counters are watched: as many as there may be members, or a mesh of 1,000 restarted
 /// eight times within an hour. One more makes the one that was silent longest a stranger again. With
-/// bitmaps of 1 KiB and ciphers of as much for each key in the ring, 40 MiB at most.
+/// bitmaps of 1 KiB, which all have only where all say much, and ciphers of as much for each key in
+/// the ring, 40 MiB at most.
 pub const SENDERS_MAX: usize = 8_192;
 /// Addresses that one sender may speak from: its interfaces.
 pub const SENDER_ADDRESSES_MAX: usize = 4;

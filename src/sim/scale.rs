@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use weft_proto::event::NodeStats;
-use weft_proto::member::Identity;
+use weft_proto::member::{Acquaintance, Identity};
 
 use super::draw::Draw;
 use super::options::{PeerAt, StartOptions};
@@ -51,7 +51,7 @@ pub struct Idle {
     pub bytes: f64,
     /// Packets taken and turns of its loop, in a second.
     pub steps: f64,
-    /// Bytes of bitmaps that tell packets from recordings, and of the log, on the worst peer.
+    /// Bytes of lists and bitmaps that tell packets from recordings, and of the log, on the worst peer.
     pub window_bytes: usize,
     /// See `window_bytes`.
     pub log_bytes: usize,
@@ -100,9 +100,11 @@ impl Mesh {
             // Not all probe at the same moment.
             sim.run_for(Duration::from_secs(1) / u32::try_from(n).unwrap_or(u32::MAX));
         }
-        let identities: Vec<Identity> = peers.iter().map(|&at| identity(&sim, at)).collect();
+        let all: Vec<Acquaintance> = peers.iter().map(|&at| identity(&sim, at).into()).collect();
         for (index, &at) in peers.iter().enumerate() {
-            sim.teach(at, &[&identities[..index], &identities[index + 1..]].concat());
+            sim.teach(at, all[..index].iter().chain(&all[index + 1..]).cloned());
+            // Its turn, so that not all at once hold what each has to tell of all the others.
+            sim.run_for(Duration::ZERO);
         }
         let mut mesh = Self { sim, peers, lags: Vec::new() };
         let everybody =

@@ -11,7 +11,7 @@ use weft_proto::horizon::Policy;
 use weft_proto::id::{Boot, ClusterName, Origin, PeerName};
 use weft_proto::key::{Key, Keyring};
 use weft_proto::limits::PACKET_BYTES_MAX;
-use weft_proto::member::Identity;
+use weft_proto::member::Acquaintance;
 use weft_proto::node::Node;
 
 use super::clock::{Clock, SharedClock};
@@ -185,7 +185,11 @@ impl Sim {
     }
 
     /// Tells a peer of others, as a file written by an earlier life would.
-    pub fn teach(&mut self, at: PeerAt, members: &[Identity]) {
+    pub fn teach(
+        &mut self,
+        at: PeerAt,
+        members: impl IntoIterator<Item = impl Into<Acquaintance>>,
+    ) {
         let process = &mut self.processes[at.0];
         let now = process.clock.now();
         process.node.learn_members(now, members);

@@ -109,6 +109,17 @@ impl Node {
     }
 }
 
+/// An [`Identity`] as a machine keeps it: clones share it, so that a simulation of many peers that
+/// all know each other holds each of them once.
+#[derive(Clone, Debug)]
+pub struct Acquaintance(pub(super) Node);
+
+impl From<Identity> for Acquaintance {
+    fn from(identity: Identity) -> Self {
+        Self(Node::new(identity, false))
+    }
+}
+
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0

@@ -14,12 +14,13 @@ use super::codec::{Codec, DecodeError, Packet};
 use super::config::MemberConfig;
 use super::contact::{Contacts, Step};
 use super::hello::{Hello, HelloKind};
-use super::identity::{Identity, MemberState, Node};
+use super::identity::{Acquaintance, Identity, MemberState, Node};
 use super::outbox::{Notice, Outbox};
 use super::timers::{Due, Timers};
 use super::transmit::{MemberBody, MemberTransmit, Target, Transmits};
 use super::view::{MemberEvent, View};
 use crate::id::{Boot, PeerId};
+use crate::limits::QUEUE_KEPT;
 use crate::time::Instant;
 
 /// Members on record, dead ones included. foca searches its list linearly; at this size an update
@@ -303,7 +304,11 @@ impl Membership {
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<MemberEvent> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() {
+            self.events.shrink_to(QUEUE_KEPT);
+        }
+        event
     }
 
     /// Everybody on record by name, ourselves included. Sorts: for people, not for each packet.
@@ -373,12 +378,17 @@ impl Membership {
     }
 
     /// Takes note of members known from elsewhere, without telling others about them.
-    pub fn learn(&mut self, now: Instant, members: &[Identity]) {
+    pub fn learn(
+        &mut self,
+        now: Instant,
+        members: impl IntoIterator<Item = impl Into<Acquaintance>>,
+    ) {
         if self.left {
             return;
         }
-        for identity in members {
-            let member = Member::alive(Node::new(identity.clone(), false));
+        for member in members {
+            let Acquaintance(node) = member.into();
+            let member = Member::alive(node);
             if self.may_know(now, &member) {
                 // With this codec, applying cannot fail.
                 let _ = self.foca.apply_many([member].into_iter(), false, &mut self.outbox);

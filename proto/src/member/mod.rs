@@ -32,7 +32,7 @@ pub use codec::DecodeError;
 pub use config::MemberConfig;
 pub use contact::{DEAD_MAX, SEEDS_MAX};
 pub use hello::{HELLO_BYTES_MAX, Hello, HelloKind, Seen};
-pub use identity::{Identity, MemberState};
+pub use identity::{Acquaintance, Identity, MemberState};
 pub use machine::{MEMBERS_MAX, MemberError, Membership};
 pub use transmit::{MemberBody, MemberTransmit, Target};
 pub use view::MemberEvent;

@@ -39,8 +39,9 @@ use crate::horizon::{Horizon, Replies};
 use crate::id::{KeyHash, Namespace, Origin, PeerId, PeerName};
 use crate::limits::{
     DIRECT_RECEIVERS_MAX, KEY_BYTES_MAX, LOG_BYTES_MIN, PACKET_BYTES_MAX, PACKET_BYTES_SAFE,
+    QUEUE_KEPT,
 };
-use crate::member::{Identity, MemberEvent, MemberState, Membership};
+use crate::member::{Acquaintance, Identity, MemberEvent, MemberState, Membership};
 use crate::repair::{Digests, Repair, SealBook, Storms};
 use crate::rng::Rng;
 use crate::spread::Spread;
@@ -255,7 +256,11 @@ impl Node {
     }
 
     /// Tells of members known from elsewhere, such as a file written by an earlier life.
-    pub fn learn_members(&mut self, now: Now, members: &[Identity]) {
+    pub fn learn_members(
+        &mut self,
+        now: Now,
+        members: impl IntoIterator<Item = impl Into<Acquaintance>>,
+    ) {
         self.membership.learn(now.at, members);
         self.drain_members(now);
     }
@@ -288,7 +293,11 @@ impl Node {
 
     /// The next thing for the driver to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            self.outputs.shrink_to(QUEUE_KEPT);
+        }
+        output
     }
 
     /// When [`Node::handle_timeout`] should be called next, if no other input comes before.

@@ -346,7 +346,7 @@ fn learning_members_elsewhere_joins_them() {
     let mut mesh = Mesh::joined(3, 14);
     let peer = mesh.start("web-9", 1_009, 100);
     let known: Vec<_> = (0..3).map(|i| mesh.peers[i].machine.identity().clone()).collect();
-    mesh.with(peer, |machine, now| machine.learn(now, &known));
+    mesh.with(peer, |machine, now| machine.learn(now, known));
     mesh.run_until(secs(5), Mesh::agreed).expect("joined by probing");
 }
 

@@ -404,7 +404,7 @@ fn big_mesh(n: usize, unknown_percent: usize) -> Net {
             .map(|(_, identity)| identity.clone())
             .collect();
         let now = net.now();
-        net.node(index).learn_members(now, &known);
+        net.node(index).learn_members(now, known);
         net.settle(index);
     }
     net
