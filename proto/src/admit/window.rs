@@ -14,9 +14,9 @@ const WORDS: usize = 128;
 /// packets a second this is 80 ms of reordering.
 pub const WINDOW: u64 = (WORDS as u64 - 1) * 64;
 /// Counters that are listed: with the floor they fill a line of the processor's cache.
-const LISTED: usize = 7;
-/// An empty place in the list; this number never counts as new.
-const NONE: u64 = u64::MAX;
+const LISTED: usize = 14;
+/// An empty place in the list.
+const NONE: u32 = u32::MAX;
 
 /// The counters of one sender.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +39,26 @@ enum Seen {
 struct Few {
     /// All below counts as seen.
     floor: u64,
-    counters: [u64; LISTED],
+    /// How far above it the others are.
+    above: [u32; LISTED],
+}
+
+impl Few {
+    fn has(&self, counter: u64) -> bool {
+        self.above.iter().any(|&above| above != NONE && self.floor + u64::from(above) == counter)
+    }
+
+    /// Lists one more, unless it is too far above the floor or there is no room; what is out of the
+    /// window below `top` leaves its place.
+    fn list(&mut self, counter: u64, top: u64) -> bool {
+        let free = |&at: &u32| at == NONE || top - (self.floor + u64::from(at)) > WINDOW;
+        let above = u32::try_from(counter - self.floor).ok().filter(|&above| above != NONE);
+        let (Some(above), Some(place)) = (above, self.above.iter().position(free)) else {
+            return false;
+        };
+        self.above[place] = above;
+        true
+    }
 }
 
 const fn word_of(counter: u64) -> usize {
@@ -64,45 +83,39 @@ impl Window {
         }
         match &self.seen {
             Seen::All => false,
-            Seen::Listed(few) => counter >= few.floor && !few.counters.contains(&counter),
+            Seen::Listed(few) => counter >= few.floor && !few.has(counter),
             Seen::Marked(bits) => bits[word_of(counter)] & 1 << (counter % 64) == 0,
         }
     }
 
     /// Notes that `counter`, which [`is_new`](Self::is_new), was seen.
     pub fn mark(&mut self, counter: u64) {
-        match &mut self.seen {
-            Seen::All => {
-                let mut few = Few { floor: self.top, counters: [NONE; LISTED] };
-                few.counters[0] = counter;
-                self.seen = Seen::Listed(Box::new(few));
-            }
-            Seen::Listed(few) => {
-                let top = self.top.max(counter + 1);
-                // What is too old to be told apart leaves its place.
-                let free = |&at: &u64| at == NONE || top - at > WINDOW;
-                if let Some(place) = few.counters.iter().position(free) {
-                    few.counters[place] = counter;
-                } else {
-                    let few = **few;
-                    self.begin_bitmap(few);
-                    self.mark_bit(counter);
-                }
-            }
-            Seen::Marked(_) => self.mark_bit(counter),
+        let top = self.top.max(counter + 1);
+        if matches!(self.seen, Seen::All) {
+            self.seen = Seen::Listed(Box::new(Few { floor: self.top, above: [NONE; LISTED] }));
         }
-        self.top = self.top.max(counter + 1);
+        if let Seen::Listed(few) = &mut self.seen
+            && !few.list(counter, top)
+        {
+            let few = **few;
+            self.begin_bitmap(few);
+        }
+        self.mark_bit(counter);
+        self.top = top;
     }
 
     /// Marks what was listed in a bitmap.
-    fn begin_bitmap(&mut self, Few { floor, mut counters }: Few) {
+    fn begin_bitmap(&mut self, Few { floor, mut above }: Few) {
         let mut bits = Box::new([u64::MAX; WORDS]);
         bits[word_of(floor)] = (1 << (floor % 64)) - 1;
         (self.top, self.seen) = (floor, Seen::Marked(bits));
-        counters.sort_unstable();
-        counters.into_iter().for_each(|counter| self.mark_bit(counter));
+        above.sort_unstable();
+        for above in above.into_iter().filter(|&above| above != NONE) {
+            self.mark_bit(floor + u64::from(above));
+        }
     }
 
+    /// Marks a counter in the bitmap, if there is one.
     fn mark_bit(&mut self, counter: u64) {
         let Seen::Marked(bits) = &mut self.seen else { return };
         if counter >= self.top {
