@@ -444,7 +444,8 @@ impl Node {
                 self.serve(identity, now);
             }
             MemberEvent::Down(identity) | MemberEvent::Left(identity) => {
-                self.spread.remove(identity.peer());
+                let rng = &mut self.rng;
+                self.spread.remove(identity.peer(), now.at, |n| rng.below(n));
                 self.repair.forget_peer(identity.peer());
                 self.key_book.forget(identity.peer());
                 match event {
@@ -457,7 +458,8 @@ impl Node {
                 // Its cache went with the old life.
                 self.seals.found(new.peer());
                 if self.spread.addr_of(new.peer()).is_some() {
-                    self.spread.remove(new.peer());
+                    let rng = &mut self.rng;
+                    self.spread.remove(new.peer(), now.at, |n| rng.below(n));
                     self.serve(new, now);
                 }
             }

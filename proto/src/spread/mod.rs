@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 use crate::id::{KeyHash, Namespace, Origin, PeerId, Seq};
 use crate::limits::{
-    BEACON_DELAYS, DIRECT_RECEIVERS_MAX, MTU_PROBE_SPACING, PACKET_BYTES_SAFE, RELAY_QUEUE_MAX,
+    BEACON_DELAYS, DIRECT_RECEIVERS_MAX, MTU_PROBE_SPACING, MTU_PROBED_MEMBERS_MAX,
+    PACKET_BYTES_SAFE, RELAY_QUEUE_MAX,
 };
 use crate::time::Instant;
 use crate::wire::batch::{Batch, BatchBuilder, RecordKind};
@@ -149,15 +150,35 @@ impl Spread {
     }
 
     /// A member that is no longer served.
-    pub fn remove(&mut self, peer: PeerId) {
+    pub fn remove(&mut self, peer: PeerId, now: Instant, random: impl FnMut(usize) -> usize) {
         if let Some(old) = self.receivers.remove(&peer) {
             self.paths.remove(peer, &old.mtu);
+            if self.receivers.len() == MTU_PROBED_MEMBERS_MAX {
+                self.probe_again(now, random);
+            }
         }
         self.window.remove(peer);
         if let Ok(place) = self.members.binary_search(&peer) {
             self.members.remove(place);
         }
         self.members_changed();
+    }
+
+    /// Few enough are left to probe their paths: those that are overdue have their turns anew, the
+    /// others keep theirs, so that a mesh that wavers around the limit probes no path more often.
+    fn probe_again(&mut self, now: Instant, mut random: impl FnMut(usize) -> usize) {
+        for peer in self.paths.all_due(now) {
+            if let Some(receiver) = self.receivers.get_mut(&peer) {
+                let turn = u32::try_from(random(MTU_PROBED_MEMBERS_MAX)).unwrap_or(u32::MAX);
+                self.paths.remove(peer, &receiver.mtu);
+                receiver.mtu = PathMtu::new(self.packet_bytes_max, now + MTU_PROBE_SPACING * turn);
+                self.paths.add(peer, &receiver.mtu);
+            }
+        }
+    }
+
+    fn probes_paths(&self) -> bool {
+        self.receivers.len() <= MTU_PROBED_MEMBERS_MAX
     }
 
     fn members_changed(&mut self) {
@@ -193,7 +214,8 @@ impl Spread {
     /// Bytes of a packet that every path is known to carry.
     #[must_use]
     pub fn packet_bytes(&self) -> usize {
-        self.paths.bytes().unwrap_or(PACKET_BYTES_SAFE)
+        let known = self.paths.bytes().filter(|_| self.probes_paths());
+        known.unwrap_or(PACKET_BYTES_SAFE)
     }
 
     fn archive_bytes(&self) -> usize {
@@ -349,9 +371,11 @@ impl Spread {
         self.receivers.get(&peer).is_some_and(|receiver| receiver.hears_multicast_until > now)
     }
 
-    /// The next probe of a path that is due.
+    /// The next probe of a path that is due; none while there are too many paths.
     pub fn due_probe(&mut self, now: Instant) -> Option<MtuProbe> {
-        while let Some(peer) = self.paths.due(now) {
+        while self.probes_paths()
+            && let Some(peer) = self.paths.due(now)
+        {
             let receiver = self.receivers.get_mut(&peer)?;
             self.paths.remove(peer, &receiver.mtu);
             let bytes = receiver.mtu.due(now);
@@ -376,7 +400,8 @@ impl Spread {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let beacon = self.beacon.map(|(sent_at, count)| sent_at + BEACON_DELAYS[count]);
-        [beacon, self.paths.next_probe(), self.window.next_check(), self.acks.poll_timeout()]
+        let probe = self.paths.next_probe().filter(|_| self.probes_paths());
+        [beacon, probe, self.window.next_check(), self.acks.poll_timeout()]
             .into_iter()
             .flatten()
             .min()

@@ -1,7 +1,9 @@
 //! What the path to a receiver carries: a probe of the full size, now and then.
 //!
 //! Packets are never fragmented by IP, so one that is too large vanishes. Until a probe came back
-//! the safe size is used; when three probes vanish it is used until the next round.
+//! the safe size is used; when three probes vanish it is used until the next round. Among more than
+//! [`MTU_PROBED_MEMBERS_MAX`](crate::limits::MTU_PROBED_MEMBERS_MAX) members nothing is probed, and
+//! the safe size is used for all.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -86,11 +88,95 @@ impl Paths {
 
     /// Of the paths whose probes are due, the one to the least peer.
     pub(super) fn due(&self, now: Instant) -> Option<PeerId> {
-        self.probes.range(..=(now, PeerId(u64::MAX))).map(|&(_, peer)| peer).min()
+        self.due_by(now).min()
+    }
+
+    /// All paths whose probes are due.
+    pub(super) fn all_due(&self, now: Instant) -> Vec<PeerId> {
+        self.due_by(now).collect()
+    }
+
+    fn due_by(&self, now: Instant) -> impl Iterator<Item = PeerId> + '_ {
+        self.probes.range(..=(now, PeerId(u64::MAX))).map(|&(_, peer)| peer)
     }
 
     /// Bytes that every path is known to carry; `None` without any.
     pub(super) fn bytes(&self) -> Option<usize> {
         self.sizes.least()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::time::Duration;
+
+    use super::super::Spread;
+    use super::*;
+    use crate::limits::{
+        LOG_BYTES_MIN, MTU_PROBE_SPACING, MTU_PROBED_MEMBERS_MAX, PACKET_BYTES_MAX,
+    };
+    use crate::rng::Rng;
+
+    const MOST: u64 = MTU_PROBED_MEMBERS_MAX as u64;
+
+    /// A spreader, and how its paths are probed: every probe comes back.
+    struct Probed {
+        spread: Spread,
+        rng: Rng,
+        now: Instant,
+    }
+
+    impl Probed {
+        fn add(&mut self, peer: u64) {
+            let addr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
+            self.spread.add(PeerId(peer), addr, self.now, |n| self.rng.below(n));
+        }
+
+        fn remove(&mut self, peer: u64) {
+            self.spread.remove(PeerId(peer), self.now, |n| self.rng.below(n));
+        }
+
+        /// When each probe of the next `time` is sent.
+        fn probes(&mut self, time: Duration) -> Vec<Instant> {
+            let end = self.now + time;
+            let mut sent = Vec::new();
+            while let Some(at) = self.spread.poll_timeout().filter(|&at| at <= end) {
+                self.now = self.now.max(at);
+                while let Some(probe) = self.spread.due_probe(self.now) {
+                    assert_eq!(probe.bytes, PACKET_BYTES_MAX);
+                    self.spread.probed(probe.peer, probe.bytes, self.now);
+                    sent.push(self.now);
+                }
+                self.spread.check_invariants();
+            }
+            self.now = end;
+            sent
+        }
+    }
+
+    #[test]
+    fn paths_are_probed_while_few_and_the_safe_size_serves_many() {
+        let spread = Spread::new(LOG_BYTES_MIN, PACKET_BYTES_MAX);
+        let mut mesh = Probed { spread, rng: Rng::new(1), now: Instant::ZERO };
+        (0..=MOST).for_each(|peer| mesh.add(peer));
+        assert!(mesh.probes(2 * MTU_PROBE_EVERY).is_empty(), "too many are probed");
+        assert_eq!(mesh.spread.packet_bytes(), PACKET_BYTES_SAFE);
+
+        mesh.remove(7);
+        let sent = mesh.probes(MTU_PROBE_SPACING * u32::try_from(MOST).unwrap());
+        assert_eq!(sent.len() as u64, MOST);
+        let most_at_once = sent.chunk_by(|a, b| a == b).map(<[_]>::len).max();
+        assert!(most_at_once < Some(10), "{most_at_once:?} at once");
+        assert_eq!(mesh.spread.packet_bytes(), PACKET_BYTES_MAX);
+
+        mesh.add(7);
+        assert_eq!(mesh.spread.packet_bytes(), PACKET_BYTES_SAFE);
+        assert!(mesh.probes(MTU_PROBE_EVERY / 2).is_empty(), "too many are probed");
+        // What was proven a while ago still holds.
+        mesh.remove(7);
+        assert_eq!(mesh.spread.packet_bytes(), PACKET_BYTES_MAX);
+        assert!(mesh.probes(MTU_PROBE_EVERY / 4).is_empty(), "probed too soon");
+        assert_eq!(mesh.probes(MTU_PROBE_EVERY / 2).len() as u64, MOST);
     }
 }
