@@ -13,8 +13,8 @@ const RUN_LEAST: Duration = Duration::from_secs(30);
 /// After mending all is well again within this time: the longest gone are asked for every half
 /// minute at least.
 const HEAL_MOST: Duration = Duration::from_secs(60);
-/// What everybody lacks of who died and never came back is sought for longer: it might have been cut
-/// off only.
+/// What nobody can supply of who died and never came back is sought for longer: it might have been
+/// cut off only.
 const GIVE_UP_MOST: Duration = Duration::from_secs(150);
 /// All is well when it has been for so long: a suspicion from before can still throw somebody out,
 /// who then comes back.
@@ -50,6 +50,7 @@ impl Run {
         self.restart_the_dead(self.plan.seed);
         let mended = self.sim.now();
         let mut well_since = None;
+        let forgets = self.plan.log_age.is_some();
         loop {
             let next = self.sim.now() + LOOK_EVERY;
             self.play(next);
@@ -61,7 +62,7 @@ impl Run {
                     self.healed_after = since - mended;
                     break;
                 }
-            } else if now > mended + if is_whole { GIVE_UP_MOST } else { HEAL_MOST } {
+            } else if now > mended + if is_whole || forgets { GIVE_UP_MOST } else { HEAL_MOST } {
                 self.healed_after = now - mended;
                 self.accuse();
                 break;
