@@ -26,7 +26,7 @@ use crossbeam_utils::CachePadded;
 use weft_proto::id::KeyHash;
 use weft_proto::shards::{SHARDS, ShardSet, shard_of};
 
-use super::raw::NodeRef;
+use super::raw::{NodeRef, prefetch};
 use crate::sync::atomic::AtomicU64;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::sync::{INTERLEAVED, Mutex, PoisonError};
@@ -135,9 +135,9 @@ impl Fence {
         }
     }
 
-    /// Only reads: asks for the memory of a stamp that will be written.
-    pub(super) fn touch(&self, hash: KeyHash) -> u64 {
-        self.buckets[bucket(hash)].load(Relaxed)
+    /// Asks for the memory of a stamp that will be written.
+    pub(super) fn prefetch(&self, hash: KeyHash) {
+        prefetch(&raw const self.buckets[bucket(hash)]);
     }
 
     /// Stamps areas; all that is there is dead when this returns.

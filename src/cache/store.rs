@@ -22,7 +22,7 @@ use super::entry::Entry;
 use super::fence::{self, Fence, FillToken};
 use super::horizon::Horizon;
 use super::meta::{Keep, TAGS_MAX, Version};
-use super::raw::{Bucket, Buckets, Fresh, Garbage, Header, NodeRef, SLOTS, Tag};
+use super::raw::{Bucket, Buckets, Fresh, Garbage, Header, NodeRef, SLOTS, Tag, prefetch};
 use super::shard::{Desk, Shard, buckets_for};
 use super::stats::CacheStats;
 use super::stripes::Stripes;
@@ -227,11 +227,10 @@ impl<V: Send + Sync + 'static> Store<V> {
         let shard_of = |hash| self.shard_of(KeyHash(hash));
         sorted.sort_unstable_by_key(|&hash| shard_of(hash));
         for group in sorted.chunk_by(|&a, &b| shard_of(a) == shard_of(b)) {
-            // Looked up before any is removed: the look-ups don't depend on one another, so the
+            // Asked for before any is removed: the look-ups don't depend on one another, so the
             // processor waits for the memory of many at once, where one by one it would wait for
-            // each. The sum is of no use but to keep the loop.
-            let touched = group.iter().fold(0, |sum, &hash| sum ^ self.touch(KeyHash(hash)));
-            std::hint::black_box(touched);
+            // each.
+            group.iter().for_each(|&hash| self.prefetch(KeyHash(hash)));
             self.change(KeyHash(group[0]), |shard, desk, _| {
                 for &hash in group {
                     self.fence.stamp(KeyHash(hash), mark);
@@ -510,10 +509,12 @@ impl<V: Send + Sync + 'static> Store<V> {
         changed
     }
 
-    /// Asks for the memory that a removal will need.
-    fn touch(&self, hash: KeyHash) -> u64 {
-        let bucket = &self.buckets[self.shard_of(hash) * self.stride + self.first_of(hash)];
-        self.fence.touch(hash) ^ u64::from(bucket.is_free(0))
+    /// Asks for the memory that a change will need, without waiting for it.
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        let number = self.shard_of(hash);
+        prefetch(&raw const self.shards[number]);
+        prefetch(&raw const self.buckets[number * self.stride + self.first_of(hash)]);
+        self.fence.prefetch(hash);
     }
 
     #[inline]

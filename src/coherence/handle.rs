@@ -252,6 +252,8 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         check_key(key)?;
         let Shared { store, space, publisher, .. } = &*self.shared;
         let hash = self.shared.hash(key);
+        // It comes while a slot is reserved.
+        store.prefetch(hash);
         let slot = publisher.slot(full)?;
         match value {
             Some((value, keep)) => {

@@ -118,12 +118,7 @@ impl<V> Fresh<V> {
 
     /// Asks for the first line of its memory without waiting for it.
     pub(in crate::cache) fn prefetch(&self) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        // SAFETY: a hint, which reads nothing; every processor of this kind knows it.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.node.as_ptr().cast_const().cast());
-        }
+        super::prefetch(self.node.as_ptr());
     }
 
     pub(in crate::cache) fn as_ref(&self) -> NodeRef<'_, V> {
