@@ -8,8 +8,8 @@
 //! * *Confirmation.* A suspicion that no other member shares lasts twice as long; each other member
 //!   that passes it on shortens it. An accuser with a bad link of its own is mostly alone.
 //! * *The suspect is told* at once, by the accuser itself, so that it can refute before the news has
-//!   gone round; and again whenever it is heard. What it was told while nothing reached it is lost,
-//!   and by the time that something does, the news has stopped travelling.
+//!   gone round; and again and again until the verdict. What it was told while nothing reached it is
+//!   lost, and by the time that something does, the news has stopped travelling.
 //!
 //! In: foca's timers, packets as they are read. Out: when a timer is to fire.
 
@@ -33,15 +33,14 @@ pub(super) const LATE: Duration = Duration::from_millis(50);
 const CONFIRMATIONS: usize = 2;
 /// Suspicions under way that are kept in mind; those beyond it last their longest.
 const SUSPICIONS_MAX: usize = 1_024;
-/// A suspect that is heard is told no more often than this: some round trips.
-const TELL_EVERY: Duration = Duration::from_millis(100);
+/// A suspect is told again this often: some times before the verdict, however short that is.
+const TELL_EVERY: Duration = Duration::from_millis(300);
 
 #[derive(Debug)]
 struct Suspicion {
     incarnation: Incarnation,
     timer: Timer<Node>,
     since: Instant,
-    told_at: Instant,
     /// How long it lasts when it is confirmed.
     least: Duration,
     by: BTreeSet<PeerId>,
@@ -141,9 +140,8 @@ impl Calm {
             if room || held.is_some() {
                 let (incarnation, timer) = (*incarnation, timer.clone());
                 let by = BTreeSet::new();
-                let (since, told_at, postponed) = (now, now, false);
-                let suspicion =
-                    Suspicion { incarnation, timer, since, told_at, least, by, postponed };
+                let (since, postponed) = (now, false);
+                let suspicion = Suspicion { incarnation, timer, since, least, by, postponed };
                 self.suspicions.insert(member_id.peer(), suspicion);
             }
         }
@@ -167,12 +165,11 @@ impl Calm {
         counts.then(|| (held.timer.clone(), held.since + lasts(held.least, held.by.len(), others)))
     }
 
-    /// A member is heard: whether it is to be told again that it is under suspicion here.
-    fn is_to_be_told(&mut self, now: Instant, from: &Node, incarnation: Incarnation) -> bool {
-        let held = self.suspicions.get_mut(&from.peer());
-        let held =
-            held.filter(|held| held.incarnation == incarnation && now >= held.told_at + TELL_EVERY);
-        held.map(|held| held.told_at = now).is_some()
+    /// Whom we suspect under this number, and in which incarnation.
+    fn suspected(&self, peer: PeerId) -> Option<(Node, Incarnation)> {
+        let held = self.suspicions.get(&peer)?;
+        let Timer::ChangeSuspectToDown { member_id, .. } = &held.timer else { return None };
+        Some((member_id.clone(), held.incarnation))
     }
 
     /// Drops suspicions that are over. `stands` tells whether one still is.
@@ -200,10 +197,6 @@ impl Membership {
         if matches!(packet.header.message, Message::Ack(_) | Message::ForwardedAck { .. }) {
             self.calm.answered();
         }
-        let (src, incarnation) = (&packet.header.src, packet.header.src_incarnation);
-        if self.calm.is_to_be_told(now, src, incarnation) && stands(&self.foca, src, incarnation) {
-            self.tell_suspect(src.clone(), incarnation);
-        }
         let others = self.view.live_len().saturating_sub(2);
         for member in packet.members.iter().filter(|member| member.state() == State::Suspect) {
             if *member.id() == self.node {
@@ -224,8 +217,12 @@ impl Membership {
                 let (suspect, incarnation) = (member_id.clone(), *incarnation);
                 let others = self.view.live_len().saturating_sub(2);
                 let period = self.config.probe_period;
+                let is_news = self.calm.suspected(suspect.peer()).is_none();
                 // foca's time is for everyone; who is alone takes longer, who is not, less.
                 let lasts = self.calm.suspect(now, &timer, after * 3 / 4, others, period);
+                if is_news {
+                    self.timers.set(now + TELL_EVERY, Due::Tell(suspect.peer()));
+                }
                 self.tell_suspect(suspect, incarnation);
                 lasts
             }
@@ -235,6 +232,17 @@ impl Membership {
             _ => after,
         };
         self.timers.set_swim(now, timer, after);
+    }
+
+    /// Tells a member again that we suspect it, while we do.
+    pub(super) fn tell_again(&mut self, now: Instant, peer: PeerId) {
+        let suspected = self.calm.suspected(peer);
+        let stands =
+            |(node, incarnation): &(Node, Incarnation)| stands(&self.foca, node, *incarnation);
+        if let Some((node, incarnation)) = suspected.filter(stands) {
+            self.tell_suspect(node, incarnation);
+            self.timers.set(now + TELL_EVERY, Due::Tell(peer));
+        }
     }
 
     /// Tells a member that we suspect it, so that it can refute at once.

@@ -224,6 +224,7 @@ impl Membership {
                 Due::Sweep => self.sweep(now),
                 Due::CatchUp => self.catch_up(now),
                 Due::LeaveAgain(left) => self.say_goodbye(now, left),
+                Due::Tell(peer) => self.tell_again(now, peer),
                 Due::Answer(transmit) => self.transmits.push(*transmit),
             }
             self.settle(now);

@@ -13,6 +13,7 @@ use foca::{Timer, TimerToken};
 
 use super::identity::Node;
 use super::transmit::MemberTransmit;
+use crate::id::PeerId;
 use crate::time::Instant;
 
 /// Something that is due.
@@ -28,6 +29,8 @@ pub(super) enum Due {
     CatchUp,
     /// Say goodbye once more; the number of times left.
     LeaveAgain(u8),
+    /// Tell a member again that we suspect it.
+    Tell(PeerId),
     /// An answer to a multicast ask, held back so that not all answer at once.
     Answer(Box<MemberTransmit>),
 }

@@ -118,6 +118,8 @@ pub struct Node {
     driven_at: Instant,
     /// When everything was last flushed because this peer or others had been away.
     away_flushed_at: Option<Instant>,
+    /// What the caches held from before we joined was dropped.
+    flushed_as_joiner: bool,
     /// Datagrams were taken, and nothing was run since that may have become due by them.
     undriven: bool,
 }
@@ -165,6 +167,7 @@ impl Node {
             storms: Storms::default(),
             driven_at: now.at,
             away_flushed_at: None,
+            flushed_as_joiner: false,
             horizon: Horizon::new(config.horizon),
             replies: Replies::default(),
             expects_others: false,

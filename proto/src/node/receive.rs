@@ -309,7 +309,7 @@ impl Node {
                 self.repair.want(head.origin, Some(peer), now.at, self.rng.below(100));
             }
         }
-        self.tell_forgotten(from, &forgotten);
+        self.tell_forgotten(from, forgotten);
         if section.flags & HEADS_ACK_WANTED != 0 {
             self.streams.meet(from.origin, now.at)?;
             if self.spread.addr_of(from.origin.peer).is_some() {
@@ -343,6 +343,7 @@ impl Node {
         self.joining = None;
         self.introduce(now);
         if self.streams.finish_joining() {
+            self.flushed_as_joiner = true;
             self.flush_everything(FlushReason::Joined);
         }
     }

@@ -91,9 +91,15 @@ impl Node {
                 self.streams.remember_forgotten(origin, number, now.at);
                 continue;
             }
+            let untouched = self.streams.applied_within(origin, Seq(1), number).is_empty();
+            if seals.forgotten && untouched && self.streams.marks(origin).1 <= number {
+                // All who were members then have applied it, and we were none: we came later.
+                self.forget_untouched(origin, number, now);
+                continue;
+            }
             if self.streams.forgotten(origin).is_some_and(|held| number <= held) {
                 if !seals.forgotten {
-                    self.tell_forgotten(from, &[origin]);
+                    self.tell_forgotten(from, [origin]);
                 }
                 continue;
             }
@@ -112,13 +118,28 @@ impl Node {
         Ok(())
     }
 
+    /// A stream that was forgotten before we joined, and of which nothing was applied here. What our
+    /// caches hold from before we joined is dropped, if that was not done on joining.
+    fn forget_untouched(&mut self, origin: Origin, number: Seq, now: Now) {
+        if self.streams.life(origin).is_some() {
+            self.streams.forget(origin, now.at);
+            self.repair.forget_stream(origin);
+        }
+        self.streams.remember_forgotten(origin, number, now.at);
+        if !std::mem::replace(&mut self.flushed_as_joiner, true) {
+            self.flush_everything(FlushReason::Joined);
+        }
+    }
+
     /// Tells who still tracks these streams that they are forgotten here.
-    pub(super) fn tell_forgotten(&mut self, to: Sender, origins: &[Origin]) {
+    pub(super) fn tell_forgotten(&mut self, to: Sender, origins: impl IntoIterator<Item = Origin>) {
         if to.standing != Standing::Proven {
             return;
         }
-        let number = |&origin: &Origin| Some((origin, self.streams.forgotten(origin)?));
-        let seals: Vec<(Origin, Seq)> = origins.iter().filter_map(number).collect();
-        self.control.seals(to.addr, true, &seals);
+        let number = |origin| Some((origin, self.streams.forgotten(origin)?));
+        let seals: Vec<(Origin, Seq)> = origins.into_iter().filter_map(number).collect();
+        if !seals.is_empty() {
+            self.control.seals(to.addr, true, &seals);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! then the batch being gathered. A small packet takes along the own head and heads that moved
 //! lately, every few milliseconds.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::control::Answer;
@@ -240,7 +241,12 @@ impl Node {
         let mut budget = (pull.budget as usize).min(PULL_BYTES_MAX);
         let mut answers = Vec::new();
         let (mut gone, mut absent) = (Vec::new(), Vec::new());
-        for range in &pull.ranges {
+        let is_forgotten = |range: &&StreamRange| {
+            self.streams.forgotten(range.origin).is_some_and(|number| range.hi <= number)
+        };
+        let forgotten: BTreeSet<Origin> =
+            pull.ranges.iter().filter(is_forgotten).map(|range| range.origin).collect();
+        for range in pull.ranges.iter().filter(|range| !forgotten.contains(&range.origin)) {
             if budget == 0 {
                 break;
             }
@@ -273,6 +279,7 @@ impl Node {
                 }
             }
         }
+        self.tell_forgotten(from, forgotten);
         let summary = self.sum_up(pull.nonce, &mut gone);
         // What is cut off is asked for again.
         gone.truncate(PULLED_RANGES_MAX);

@@ -69,6 +69,15 @@ fn the_stream_of_a_peer_that_is_gone_is_sealed_and_then_forgotten_by_all() {
             net.live().filter(|&at| at > 0).map(|at| net.peer(at).flushes.len()).sum::<usize>(),
             0
         );
+        // Who comes now has nothing from then: it drops its caches once at most, and seeks nothing.
+        net.start(4, config(4, 1), &[addr(1)]);
+        net.run_while("the joiner is one of them", 10 * SECOND, Net::all_agree_on_members);
+        net.run_for(20 * SECOND);
+        let joiner = net.peer(4);
+        assert!(joiner.flushes.len() <= 1, "{:?}", joiner.flushes);
+        assert!(joiner.flushes.iter().all(|reason| *reason == FlushReason::Joined));
+        assert_eq!(joiner.node.open_repairs(), 0);
+        assert!(nobody_tracks(&net, gone));
     }
 }
 
