@@ -203,6 +203,41 @@ pub enum Output {
     Left(bool),
 }
 
+/// What a packet without a batch is for, as its first section tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It tells an origin what was applied of its stream.
+    Confirmation,
+    /// It repeats the own head to who has not confirmed it.
+    Beacon,
+    /// It compares heads, or tells them to who lacks some.
+    Comparison,
+    /// It asks for records, or ends an answer.
+    Pull,
+    /// It asks how fresh somebody is, or tells.
+    Horizon,
+    /// It is foca's, or greets.
+    Membership,
+    /// It tests what a path carries, or says what arrived.
+    Path,
+    /// Cookies, keys, seals, the directory, multicast that was heard.
+    Other,
+}
+
+impl Purpose {
+    /// A label for each, in the order in which [`NodeStats::control_packets`] counts them.
+    pub const LABELS: [&'static str; 8] = [
+        "confirmations",
+        "beacons",
+        "comparisons",
+        "pulls",
+        "horizon",
+        "membership",
+        "paths",
+        "other",
+    ];
+}
+
 /// Counts since the start. Plain numbers: the driver publishes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStats {
@@ -223,6 +258,8 @@ pub struct NodeStats {
     /// Packets with a batch or part of one, for whatever reason: once for each receiver, once for a
     /// group.
     pub batch_packets: u64,
+    /// Packets without, counted alike, in the order of [`Purpose::LABELS`].
+    pub control_packets: [u64; Purpose::LABELS.len()],
     /// Batches sent in answer to pulls.
     pub batches_repaired: u64,
     /// Pulls sent.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use weft_proto::event::NodeStats;
+use weft_proto::event::{NodeStats, Purpose};
 use weft_proto::member::{Acquaintance, Identity};
 
 use super::draw::Draw;
@@ -19,11 +19,10 @@ const KEY: [u8; 32] = *b"a key that everybody may know...";
 const QUEUE_RECORDS: usize = 64;
 /// All have joined by then, or something is wrong.
 const JOIN_MOST: Duration = Duration::from_secs(120);
-/// Each path is probed once for large packets, ten milliseconds apart: that is over before anything
-/// is measured.
-const PROBE_EACH: Duration = Duration::from_millis(10);
-/// And what came of the start is over.
+/// What comes of the start is over then; paths are probed for large packets within five seconds.
 const CALM: Duration = Duration::from_secs(25);
+/// Where more have met at once it takes longer.
+const CALM_EACH: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_secs(15);
 /// Peers whose horizons are looked at, and how often.
 const LOOKED_AT: usize = 100;
@@ -40,6 +39,9 @@ const LOSS: f64 = 0.01;
 const REPAIR_MOST: Duration = Duration::from_secs(10);
 const CAPACITY: usize = 64;
 
+/// A figure for each purpose of packets.
+pub type Kinds = [f64; Purpose::LABELS.len()];
+
 /// What an idle mesh of one size costs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Idle {
@@ -47,6 +49,8 @@ pub struct Idle {
     pub peers: usize,
     /// Packets that one peer sends in a second.
     pub packets: f64,
+    /// Those, by what they are for: [`Purpose::LABELS`].
+    pub kinds: Kinds,
     /// Their bytes, as UDP payload.
     pub bytes: f64,
     /// Packets taken and turns of its loop, in a second.
@@ -72,8 +76,9 @@ pub struct Loaded {
     pub first_try: f64,
     /// Packets with batches, for each batch and peer.
     pub packets: f64,
-    /// All other packets that one peer sends in a second: beacons, confirmations, probes, pulls.
-    pub others: f64,
+    /// All other packets that one peer sends in a second, by what they are for:
+    /// [`Purpose::LABELS`].
+    pub others: Kinds,
     /// How old horizons are, at the median and in 99 of 100 looks.
     pub horizon_lag: [Duration; 2],
     /// Whether everybody had everything in the end.
@@ -111,7 +116,7 @@ impl Mesh {
             |sim: &Sim, at| sim.node(at).joined() && sim.node(at).live_members() + 1 == n;
         let joined = |mesh: &Self| mesh.peers.iter().all(|&at| everybody(&mesh.sim, at));
         mesh.wait(JOIN_MOST, Duration::from_secs(1), joined);
-        mesh.sim.run_for(CALM.max(PROBE_EACH * u32::try_from(n).unwrap_or(u32::MAX)));
+        mesh.sim.run_for(CALM.max(CALM_EACH * u32::try_from(n).unwrap_or(u32::MAX)));
         mesh
     }
 
@@ -146,6 +151,11 @@ impl Mesh {
         self.peers.iter().map(|&at| of(&self.sim.node(at).stats())).sum()
     }
 
+    /// Packets without batches, by what they are for.
+    fn control(&self) -> [u64; Purpose::LABELS.len()] {
+        std::array::from_fn(|kind| self.sum(|stats| stats.control_packets[kind]))
+    }
+
     fn most(&self, of: impl Fn(PeerAt) -> usize) -> usize {
         self.peers.iter().map(|&at| of(at)).max().unwrap_or_default()
     }
@@ -172,6 +182,11 @@ fn identity(sim: &Sim, at: PeerAt) -> Identity {
     own.map(|(member, _)| member.clone()).expect("invariant: a peer is its own member")
 }
 
+fn kinds(before: [u64; Purpose::LABELS.len()], mesh: &Mesh, time: Duration) -> Kinds {
+    let after = mesh.control();
+    std::array::from_fn(|kind| per_second(after[kind] - before[kind], mesh.peers.len(), time))
+}
+
 fn per_second(count: u64, peers: usize, time: Duration) -> f64 {
     count as f64 / peers as f64 / time.as_secs_f64()
 }
@@ -180,7 +195,7 @@ fn per_second(count: u64, peers: usize, time: Duration) -> f64 {
 #[must_use]
 pub fn idle(n: usize, seed: u64) -> Idle {
     let mut mesh = Mesh::new(n.max(3), seed);
-    let before = mesh.sim.totals();
+    let (before, control) = (mesh.sim.totals(), mesh.control());
     let end = mesh.sim.now() + IDLE;
     while mesh.sim.now() < end {
         mesh.sim.run_for(LOOK_EVERY);
@@ -191,6 +206,7 @@ pub fn idle(n: usize, seed: u64) -> Idle {
     let mut measured = Idle {
         peers: n,
         packets: rate(before.packets, after.packets),
+        kinds: kinds(control, &mesh, IDLE),
         bytes: rate(before.bytes, after.bytes),
         steps: rate(before.steps, after.steps),
         window_bytes: mesh.most(|at| mesh.sim.node(at).window_bytes()),
@@ -220,7 +236,7 @@ pub fn loaded(n: usize, seed: u64) -> Loaded {
     };
     let caches: Vec<Cache<u32>> = mesh.peers.iter().map(cache).collect();
     mesh.sim.links_mut().loss = LOSS;
-    let (before, sent) = (mesh.sim.totals(), mesh.sum(|stats| stats.batch_packets));
+    let (control, sent) = (mesh.control(), mesh.sum(|stats| stats.batch_packets));
     let every = Duration::from_secs(1) / u32::try_from(BATCHES_PER_SECOND).unwrap_or(1);
     let (end, mut looked, mut batches) = (mesh.sim.now() + LOADED, mesh.sim.now(), 0_u64);
     while mesh.sim.now() < end {
@@ -236,9 +252,8 @@ pub fn loaded(n: usize, seed: u64) -> Loaded {
             mesh.look_at_horizons();
         }
     }
-    let after = mesh.sim.totals();
+    let others = kinds(control, &mesh, LOADED);
     let horizon_lag = mesh.take_lags();
-    let others = after.packets - before.packets - (mesh.sum(|stats| stats.batch_packets) - sent);
     let whole = |mesh: &Mesh| {
         let applied = mesh.sum(|stats| stats.batches_applied);
         applied == mesh.sum(|stats| stats.batches_issued) * (mesh.peers.len() as u64 - 1)
@@ -251,7 +266,7 @@ pub fn loaded(n: usize, seed: u64) -> Loaded {
         batches,
         first_try: 1.0 - mesh.sum(|stats| stats.batches_repaired) as f64 / pairs as f64,
         packets: (mesh.sum(|stats| stats.batch_packets) - sent) as f64 / pairs as f64,
-        others: per_second(others, n, LOADED),
+        others,
         horizon_lag,
         complete,
     }

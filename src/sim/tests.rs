@@ -81,6 +81,8 @@ fn a_small_mesh_costs_the_same_each_time_and_a_death_in_it_is_seen_within_five_s
     let idle = scale::idle(5, 1);
     assert_eq!(idle, scale::idle(5, 1));
     assert!(idle.packets > 1.0 && idle.packets < 40.0, "{idle:?}");
+    let counted: f64 = idle.kinds.iter().sum();
+    assert!((counted - idle.packets).abs() < 0.001, "packets that are not counted: {idle:?}");
     assert!(idle.horizon_lag[1] < Duration::from_secs(1), "{idle:?}");
     assert!(idle.detection[1] < Duration::from_secs(5), "{idle:?}");
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::control::Answer;
 use super::{Node, Sender};
+use crate::event::Purpose;
 use crate::id::{Origin, Seq};
 use crate::limits::{
     PACKET_BYTES_SAFE, PULL_BYTES_MAX, PULL_RANGES_MAX, PULLED_RANGES_MAX, SUMMARY_WIRE_BYTES_MAX,
@@ -17,7 +18,9 @@ use crate::repair::Serve;
 use crate::spread::{Destination, Job, PACKET_OVERHEAD_MAX};
 use crate::time::Now;
 use crate::wire::packet::{self, HEADER_BYTES, Header};
-use crate::wire::section::{self, BatchHead, Part, SECTION_HEADER_BYTES, StreamRange};
+use crate::wire::section::{
+    self, BatchHead, HEADS_ACK_WANTED, Kind, Part, SECTION_HEADER_BYTES, StreamRange,
+};
 use crate::wire::summary::Summary;
 
 /// A packet in the caller's buffer and where it goes.
@@ -142,6 +145,7 @@ impl Node {
             self.add_trailer(now, buf);
         }
         self.close_packet(buf);
+        self.stats.control_packets[purpose(&first.section) as usize] += first.to.receivers();
         Some(first.to)
     }
 
@@ -190,7 +194,12 @@ impl Node {
             Answer::Batch(_) | Answer::End(..) => first.to(),
         };
         self.open_packet(buf);
-        self.stats.batch_packets += first.batches() * to.receivers();
+        match first {
+            Answer::Batch(_) => self.stats.batch_packets += to.receivers(),
+            Answer::End(..) => {
+                self.stats.control_packets[Purpose::Pull as usize] += to.receivers();
+            }
+        }
         let own = self.streams.own();
         put_answer(&first, own, buf);
         while let Some(next) = self.control.front_answer()
@@ -324,6 +333,21 @@ fn put_answer(answer: &Answer, own: Origin, buf: &mut Vec<u8>) {
             }
             end.put(buf);
         }
+    }
+}
+
+/// What a section of our own making is for.
+fn purpose(section: &[u8]) -> Purpose {
+    let &[kind, flags, ..] = section else { return Purpose::Other };
+    match Kind::from_wire(kind) {
+        Some(Kind::Ack) => Purpose::Confirmation,
+        Some(Kind::Heads) if flags & HEADS_ACK_WANTED != 0 => Purpose::Beacon,
+        Some(Kind::Heads | Kind::Digest) => Purpose::Comparison,
+        Some(Kind::Pull | Kind::Pulled | Kind::Summary) => Purpose::Pull,
+        Some(Kind::Ask | Kind::Answer | Kind::Listing | Kind::Farewell) => Purpose::Horizon,
+        Some(Kind::Swim | Kind::Hello) => Purpose::Membership,
+        Some(Kind::Probe | Kind::Probed) => Purpose::Path,
+        _ => Purpose::Other,
     }
 }
 

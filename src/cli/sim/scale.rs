@@ -1,5 +1,6 @@
 //! `weft sim scale`: what a mesh costs as it grows, as a table, JSON, or a picture.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,11 +11,12 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
+use weft_proto::event::Purpose;
 
 use super::picture::{Line, Panel, svg};
 use crate::cli::exit::{self, Failure, NO};
 use crate::cli::output::{self, Format};
-use crate::sim::scale::{self, Idle, Loaded};
+use crate::sim::scale::{self, Idle, Kinds, Loaded};
 
 /// The least share that has to be reached at first try, and the most packets that may cost for each
 /// peer and batch.
@@ -45,6 +47,7 @@ pub(super) struct ScaleArgs {
 struct IdleDocument {
     peers: usize,
     packets_per_second: f64,
+    packets_by_kind: BTreeMap<&'static str, f64>,
     bytes_per_second: f64,
     steps_per_second: f64,
     window_bytes: usize,
@@ -62,6 +65,7 @@ struct LoadedDocument {
     first_try: f64,
     batch_packets_per_peer_and_batch: f64,
     other_packets_per_second: f64,
+    other_packets_by_kind: BTreeMap<&'static str, f64>,
     horizon_lag_p50_ms: f64,
     horizon_lag_p99_ms: f64,
     complete: bool,
@@ -132,10 +136,15 @@ fn measure(sizes: &[usize], seed: u64) -> Vec<Idle> {
     rows
 }
 
+fn by_kind(kinds: &Kinds) -> BTreeMap<&'static str, f64> {
+    Purpose::LABELS.into_iter().zip(kinds.map(rounded)).collect()
+}
+
 fn document(seed: u64, idle: &[Idle], loaded: Option<&Loaded>) -> Document {
     let idle = idle.iter().map(|row| IdleDocument {
         peers: row.peers,
         packets_per_second: rounded(row.packets),
+        packets_by_kind: by_kind(&row.kinds),
         bytes_per_second: rounded(row.bytes),
         steps_per_second: rounded(row.steps),
         window_bytes: row.window_bytes,
@@ -150,7 +159,8 @@ fn document(seed: u64, idle: &[Idle], loaded: Option<&Loaded>) -> Document {
         batches: row.batches,
         first_try: row.first_try,
         batch_packets_per_peer_and_batch: rounded(row.packets),
-        other_packets_per_second: rounded(row.others),
+        other_packets_per_second: rounded(row.others.iter().sum()),
+        other_packets_by_kind: by_kind(&row.others),
         horizon_lag_p50_ms: millis(row.horizon_lag[0]),
         horizon_lag_p99_ms: millis(row.horizon_lag[1]),
         complete: row.complete,
@@ -174,25 +184,32 @@ fn table(idle: &[Idle], loaded: Option<&Loaded>) -> String {
         .ok();
     }
     if let Some(row) = loaded {
-        let [p50, p99] = row.horizon_lag.map(|lag| lag.as_secs_f64());
-        writeln!(
-            text,
-            "\n{} peers, {} batches at 1,000 a second, 1 % loss\n\
-             reached at first try      {:>10.3} %\n\
-             packets, peer and batch   {:>10.2}\n\
-             other packets, a second   {:>10.1}\n\
-             horizon lag, p50 and p99  {p50:>10.2} s {p99:.2} s\n\
-             everybody has everything  {:>10}",
-            row.peers,
-            row.batches,
-            row.first_try * 100.0,
-            row.packets,
-            row.others,
-            if row.complete { "yes" } else { "no" }
-        )
-        .ok();
+        write_loaded(row, &mut text);
     }
     text
+}
+
+fn write_loaded(row: &Loaded, text: &mut String) {
+    let [p50, p99] = row.horizon_lag.map(|lag| lag.as_secs_f64());
+    writeln!(
+        text,
+        "\n{} peers, {} batches at 1,000 a second, 1 % loss\n\
+         reached at first try      {:>10.3} %\n\
+         packets, peer and batch   {:>10.2}\n\
+         horizon lag, p50 and p99  {p50:>10.2} s {p99:.2} s\n\
+         everybody has everything  {:>10}\n\
+         other packets, a second   {:>10.1}",
+        row.peers,
+        row.batches,
+        row.first_try * 100.0,
+        row.packets,
+        if row.complete { "yes" } else { "no" },
+        row.others.iter().sum::<f64>(),
+    )
+    .ok();
+    for (kind, packets) in Purpose::LABELS.into_iter().zip(row.others) {
+        writeln!(text, "  {kind:<23} {packets:>10.1}").ok();
+    }
 }
 
 fn panels(idle: &[Idle]) -> Vec<Panel> {
