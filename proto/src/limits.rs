@@ -206,10 +206,10 @@ pub const STRANGERS_MAX: usize = 256;
 
 /// How often the path to a peer is probed for [`PACKET_BYTES_MAX`].
 pub const MTU_PROBE_EVERY: Duration = Duration::from_secs(600);
-/// Other live members beyond which paths are not probed, and packets have [`PACKET_BYTES_SAFE`]. At this
-/// many a peer probes, and answers, once in 1.2 s, 1.3 kB a second: half as much as all else that an
-/// idle peer sends. Beyond, that would grow with the mesh, and every peer would hold a cipher for
-/// every other, to save one full packet in five under load.
+/// Other live members beyond which a path is probed when it is new and then no more, and packets have
+/// [`PACKET_BYTES_SAFE`]. At this many a peer probes, and answers, once in 1.2 s, 1.3 kB a second: half
+/// as much as all else that an idle peer sends. Beyond, that would grow with the mesh, to save one
+/// full packet in five under load.
 pub const MTU_PROBED_MEMBERS_MAX: usize = 512;
 /// The time between the first probes of two paths: a mesh of 512 is probed in five seconds.
 pub const MTU_PROBE_SPACING: Duration = Duration::from_millis(10);

@@ -447,8 +447,7 @@ impl Node {
                 self.serve(identity, now);
             }
             MemberEvent::Down(identity) | MemberEvent::Left(identity) => {
-                let rng = &mut self.rng;
-                self.spread.remove(identity.peer(), now.at, |n| rng.below(n));
+                self.spread.remove(identity.peer());
                 self.repair.forget_peer(identity.peer());
                 self.key_book.forget(identity.peer());
                 match event {
@@ -461,8 +460,7 @@ impl Node {
                 // Its cache went with the old life.
                 self.seals.found(new.peer());
                 if self.spread.addr_of(new.peer()).is_some() {
-                    let rng = &mut self.rng;
-                    self.spread.remove(new.peer(), now.at, |n| rng.below(n));
+                    self.spread.remove(new.peer());
                     self.serve(new, now);
                 }
             }

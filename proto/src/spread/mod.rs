@@ -150,12 +150,9 @@ impl Spread {
     }
 
     /// A member that is no longer served.
-    pub fn remove(&mut self, peer: PeerId, now: Instant, random: impl FnMut(usize) -> usize) {
+    pub fn remove(&mut self, peer: PeerId) {
         if let Some(old) = self.receivers.remove(&peer) {
             self.paths.remove(peer, &old.mtu);
-            if self.receivers.len() == MTU_PROBED_MEMBERS_MAX {
-                self.probe_again(now, random);
-            }
         }
         self.window.remove(peer);
         if let Ok(place) = self.members.binary_search(&peer) {
@@ -164,19 +161,7 @@ impl Spread {
         self.members_changed();
     }
 
-    /// Few enough are left to probe their paths: those that are overdue have their turns anew, the
-    /// others keep theirs, so that a mesh that wavers around the limit probes no path more often.
-    fn probe_again(&mut self, now: Instant, mut random: impl FnMut(usize) -> usize) {
-        for peer in self.paths.all_due(now) {
-            if let Some(receiver) = self.receivers.get_mut(&peer) {
-                let turn = u32::try_from(random(MTU_PROBED_MEMBERS_MAX)).unwrap_or(u32::MAX);
-                self.paths.remove(peer, &receiver.mtu);
-                receiver.mtu = PathMtu::new(self.packet_bytes_max, now + MTU_PROBE_SPACING * turn);
-                self.paths.add(peer, &receiver.mtu);
-            }
-        }
-    }
-
+    /// Whether paths are probed more than once.
     fn probes_paths(&self) -> bool {
         self.receivers.len() <= MTU_PROBED_MEMBERS_MAX
     }
@@ -371,14 +356,13 @@ impl Spread {
         self.receivers.get(&peer).is_some_and(|receiver| receiver.hears_multicast_until > now)
     }
 
-    /// The next probe of a path that is due; none while there are too many paths.
+    /// The next probe of a path that is due.
     pub fn due_probe(&mut self, now: Instant) -> Option<MtuProbe> {
-        while self.probes_paths()
-            && let Some(peer) = self.paths.due(now)
-        {
+        let again = self.probes_paths();
+        while let Some(peer) = self.paths.due(now) {
             let receiver = self.receivers.get_mut(&peer)?;
             self.paths.remove(peer, &receiver.mtu);
-            let bytes = receiver.mtu.due(now);
+            let bytes = receiver.mtu.due(now, again);
             self.paths.add(peer, &receiver.mtu);
             if let Some(bytes) = bytes {
                 return Some(MtuProbe { peer, to: receiver.addr, bytes });
@@ -400,8 +384,7 @@ impl Spread {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let beacon = self.beacon.map(|(sent_at, count)| sent_at + BEACON_DELAYS[count]);
-        let probe = self.paths.next_probe().filter(|_| self.probes_paths());
-        [beacon, probe, self.window.next_check(), self.acks.poll_timeout()]
+        [beacon, self.paths.next_probe(), self.window.next_check(), self.acks.poll_timeout()]
             .into_iter()
             .flatten()
             .min()

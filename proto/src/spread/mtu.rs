@@ -2,8 +2,9 @@
 //!
 //! Packets are never fragmented by IP, so one that is too large vanishes. Until a probe came back
 //! the safe size is used; when three probes vanish it is used until the next round. Among more than
-//! [`MTU_PROBED_MEMBERS_MAX`](crate::limits::MTU_PROBED_MEMBERS_MAX) members nothing is probed, and
-//! the safe size is used for all.
+//! [`MTU_PROBED_MEMBERS_MAX`](crate::limits::MTU_PROBED_MEMBERS_MAX) members the safe size is used for
+//! all, but the first round is held all the same: by it any two prove themselves to each other, which
+//! costs the first packet between them.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -29,23 +30,33 @@ pub(super) struct PathMtu {
     bytes: usize,
     bytes_max: usize,
     tries: u8,
+    /// Whether a round of probes is over.
+    probed: bool,
     due_at: Instant,
 }
 
 impl PathMtu {
     pub(super) fn new(bytes_max: usize, now: Instant) -> Self {
-        Self { bytes: PACKET_BYTES_SAFE.min(bytes_max), bytes_max, tries: 0, due_at: now }
+        Self {
+            bytes: PACKET_BYTES_SAFE.min(bytes_max),
+            bytes_max,
+            tries: 0,
+            probed: false,
+            due_at: now,
+        }
     }
 
-    /// The size to probe, if a probe is due.
-    pub(super) fn due(&mut self, now: Instant) -> Option<usize> {
+    /// The size to probe, if a probe is due; unless `again`, only until a first round is over.
+    pub(super) fn due(&mut self, now: Instant, again: bool) -> Option<usize> {
         if now < self.due_at {
             return None;
         }
-        if self.tries == MTU_PROBE_TRIES || self.bytes_max <= PACKET_BYTES_SAFE {
+        let over = self.tries == MTU_PROBE_TRIES || self.probed && !again;
+        if over || self.bytes_max <= PACKET_BYTES_SAFE {
             // Nothing came back: the path carries the safe size only, until the next round.
             self.bytes = PACKET_BYTES_SAFE.min(self.bytes_max);
             self.tries = 0;
+            self.probed = true;
             self.due_at = now + MTU_PROBE_EVERY;
             return None;
         }
@@ -57,6 +68,7 @@ impl PathMtu {
     pub(super) fn carried(&mut self, bytes: usize, now: Instant) {
         self.bytes = bytes.clamp(PACKET_BYTES_SAFE.min(self.bytes_max), self.bytes_max);
         self.tries = 0;
+        self.probed = true;
         self.due_at = now + MTU_PROBE_EVERY;
     }
 }
@@ -88,16 +100,7 @@ impl Paths {
 
     /// Of the paths whose probes are due, the one to the least peer.
     pub(super) fn due(&self, now: Instant) -> Option<PeerId> {
-        self.due_by(now).min()
-    }
-
-    /// All paths whose probes are due.
-    pub(super) fn all_due(&self, now: Instant) -> Vec<PeerId> {
-        self.due_by(now).collect()
-    }
-
-    fn due_by(&self, now: Instant) -> impl Iterator<Item = PeerId> + '_ {
-        self.probes.range(..=(now, PeerId(u64::MAX))).map(|&(_, peer)| peer)
+        self.probes.range(..=(now, PeerId(u64::MAX))).map(|&(_, peer)| peer).min()
     }
 
     /// Bytes that every path is known to carry; `None` without any.
@@ -134,7 +137,7 @@ mod tests {
         }
 
         fn remove(&mut self, peer: u64) {
-            self.spread.remove(PeerId(peer), self.now, |n| self.rng.below(n));
+            self.spread.remove(PeerId(peer));
         }
 
         /// When each probe of the next `time` is sent.
@@ -160,11 +163,13 @@ mod tests {
         let spread = Spread::new(LOG_BYTES_MIN, PACKET_BYTES_MAX);
         let mut mesh = Probed { spread, rng: Rng::new(1), now: Instant::ZERO };
         (0..=MOST).for_each(|peer| mesh.add(peer));
-        assert!(mesh.probes(2 * MTU_PROBE_EVERY).is_empty(), "too many are probed");
+        let first_round = MTU_PROBE_SPACING * u32::try_from(MOST + 1).unwrap();
+        assert_eq!(mesh.probes(first_round).len() as u64, MOST + 1, "strangers are left");
+        assert!(mesh.probes(3 * MTU_PROBE_EVERY).is_empty(), "too many are probed");
         assert_eq!(mesh.spread.packet_bytes(), PACKET_BYTES_SAFE);
 
         mesh.remove(7);
-        let sent = mesh.probes(MTU_PROBE_SPACING * u32::try_from(MOST).unwrap());
+        let sent = mesh.probes(MTU_PROBE_EVERY);
         assert_eq!(sent.len() as u64, MOST);
         let most_at_once = sent.chunk_by(|a, b| a == b).map(<[_]>::len).max();
         assert!(most_at_once < Some(10), "{most_at_once:?} at once");
@@ -172,11 +177,7 @@ mod tests {
 
         mesh.add(7);
         assert_eq!(mesh.spread.packet_bytes(), PACKET_BYTES_SAFE);
-        assert!(mesh.probes(MTU_PROBE_EVERY / 2).is_empty(), "too many are probed");
-        // What was proven a while ago still holds.
         mesh.remove(7);
         assert_eq!(mesh.spread.packet_bytes(), PACKET_BYTES_MAX);
-        assert!(mesh.probes(MTU_PROBE_EVERY / 4).is_empty(), "probed too soon");
-        assert_eq!(mesh.probes(MTU_PROBE_EVERY / 2).len() as u64, MOST);
     }
 }
