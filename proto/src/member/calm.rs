@@ -48,6 +48,20 @@ struct Suspicion {
     postponed: bool,
 }
 
+impl Suspicion {
+    const fn suspect(&self) -> Option<&Node> {
+        match &self.timer {
+            Timer::ChangeSuspectToDown { member_id, .. } => Some(member_id),
+            _ => None,
+        }
+    }
+
+    /// Whether it is of this member: who came back after a verdict counts from zero again.
+    fn is_of(&self, suspect: &Node, incarnation: Incarnation) -> bool {
+        self.incarnation == incarnation && self.suspect() == Some(suspect)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Calm {
@@ -133,7 +147,7 @@ impl Calm {
         if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer {
             let room = self.suspicions.len() < SUSPICIONS_MAX;
             let held = self.suspicions.get(&member_id.peer());
-            if held.is_some_and(|held| held.incarnation == *incarnation) {
+            if held.is_some_and(|held| held.is_of(member_id, *incarnation)) {
                 // The first verdict stands; foca asks again with each probe that fails.
                 return lasts(least, 0, others);
             }
@@ -158,7 +172,7 @@ impl Calm {
         others: usize,
     ) -> Option<(Timer<Node>, Instant)> {
         let held = self.suspicions.get_mut(&suspect.peer())?;
-        let counts = held.incarnation == incarnation
+        let counts = held.is_of(suspect, incarnation)
             && by != suspect.peer()
             && held.by.len() < CONFIRMATIONS
             && held.by.insert(by);
@@ -168,17 +182,13 @@ impl Calm {
     /// Whom we suspect under this number, and in which incarnation.
     fn suspected(&self, peer: PeerId) -> Option<(Node, Incarnation)> {
         let held = self.suspicions.get(&peer)?;
-        let Timer::ChangeSuspectToDown { member_id, .. } = &held.timer else { return None };
-        Some((member_id.clone(), held.incarnation))
+        Some((held.suspect()?.clone(), held.incarnation))
     }
 
     /// Drops suspicions that are over. `stands` tells whether one still is.
     pub(super) fn settle(&mut self, mut stands: impl FnMut(&Node, Incarnation) -> bool) {
-        self.suspicions.retain(|_, suspicion| match &suspicion.timer {
-            Timer::ChangeSuspectToDown { member_id, .. } => {
-                stands(member_id, suspicion.incarnation)
-            }
-            _ => false,
+        self.suspicions.retain(|_, suspicion| {
+            suspicion.suspect().is_some_and(|suspect| stands(suspect, suspicion.incarnation))
         });
     }
 
@@ -217,7 +227,8 @@ impl Membership {
                 let (suspect, incarnation) = (member_id.clone(), *incarnation);
                 let others = self.view.live_len().saturating_sub(2);
                 let period = self.config.probe_period;
-                let is_news = self.calm.suspected(suspect.peer()).is_none();
+                let is_held = |held: &(Node, Incarnation)| *held == (suspect.clone(), incarnation);
+                let is_news = !self.calm.suspected(suspect.peer()).as_ref().is_some_and(is_held);
                 // foca's time is for everyone; who is alone takes longer, who is not, less.
                 let lasts = self.calm.suspect(now, &timer, after * 3 / 4, others, period);
                 if is_news {
