@@ -224,6 +224,15 @@ impl Horizon {
         }
     }
 
+    /// The newest boot of our own name, if a stream is known with a later one than ours: that of a
+    /// life before this one, when the calendar fell back in between. It may have issued nothing.
+    #[must_use]
+    pub fn later_life(&self, own: Origin) -> Option<Boot> {
+        let newest = Origin { boot: Boot(u64::MAX), ..own };
+        let (last, _) = self.tracks.range(..=newest).next_back()?;
+        (last.peer == own.peer && last.boot > own.boot).then_some(last.boot)
+    }
+
     /// Nothing follows `head` in this stream: its origin said so, or somebody who knows.
     pub fn close(&mut self, origin: Origin, head: Seq) {
         if let Some(track) = self.tracks.get_mut(&origin) {

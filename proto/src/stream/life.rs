@@ -7,7 +7,7 @@
 //! are told from news.
 
 use super::{Stream, Streams, bucket_of, print_of};
-use crate::id::{Boot, Origin, PeerId, Seq};
+use crate::id::{Origin, PeerId, Seq};
 use crate::limits::{FORGOTTEN_AGE, FORGOTTEN_MAX, SEAL_AFTER};
 use crate::time::Instant;
 use crate::wire::section::StreamRange;
@@ -82,15 +82,6 @@ impl Streams {
     #[must_use]
     pub fn life(&self, origin: Origin) -> Option<Life> {
         self.streams.get(&origin).map(|stream| stream.life)
-    }
-
-    /// The newest boot of our own name, if there is a stream with a later one than ours: that of a
-    /// life before this one, when the calendar fell back in between.
-    #[must_use]
-    pub fn later_life(&self) -> Option<Boot> {
-        let newest = Origin { boot: Boot(u64::MAX), ..self.own };
-        let (last, _) = self.streams.range(..=newest).next_back()?;
-        (last.peer == self.own.peer && last.boot > self.own.boot).then_some(last.boot)
     }
 
     /// The sealed streams and their last numbers.
