@@ -80,9 +80,9 @@ pub struct LeaveReport {
 }
 
 impl Mesh {
-    /// Sets up a mesh whose caches agree eventually: an invalidation is sent at once, repaired
-    /// until it has reached everyone, and never lost. Names of 1 to 64 printable characters keep
-    /// meshes apart.
+    /// Sets up a mesh whose caches agree eventually: an invalidation is sent at once, and repaired
+    /// until it has reached everyone; where nobody has it any more, caches are flushed. Names of 1
+    /// to 64 printable characters keep meshes apart.
     pub fn builder(cluster: impl Into<String>) -> MeshBuilder {
         MeshBuilder::new(cluster.into(), false)
     }
