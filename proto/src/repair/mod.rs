@@ -2,7 +2,8 @@
 //!
 //! In: streams with holes, answers, witnesses that a range is gone, fingerprints. Out: pulls, each
 //! to one peer, and flushes for ranges nobody can supply any more, part by part. One request
-//! is outstanding per stream; a lost one is repeated with growing pauses, for ever.
+//! is outstanding per stream; a lost one is repeated for ever, at one pace at first and then with
+//! growing pauses.
 //!
 //! Who is asked: first the peer that revealed the hole, then the nearest other, then the origin,
 //! then anyone. What was evicted is given up when [`GONE_WITNESSES`] peers (all, if fewer live) say so, the origin among
