@@ -205,6 +205,28 @@ fn who_was_cut_off_for_a_second_is_hardly_ever_thrown_out() {
 }
 
 #[test]
+fn who_came_back_after_a_verdict_is_suspected_afresh() {
+    let mut thrown_out = 0;
+    for seed in 0..100 {
+        let mut mesh = Mesh::joined(6, seed);
+        for cut in [secs(8), Duration::from_millis(1_200)] {
+            mesh.peers[0].group = 1;
+            mesh.run(cut);
+            mesh.peers[0].group = 0;
+            if cut > secs(2) {
+                mesh.run_until(secs(10), Mesh::agreed).expect("it comes back");
+                mesh.run(Duration::from_millis(37 * seed));
+            }
+        }
+        let start = mesh.now;
+        mesh.run(secs(10));
+        thrown_out += usize::from((0..6).any(|peer| !mesh.events_since(peer, start).is_empty()));
+    }
+    // Of a hundred. Where old suspicions stand in for new ones, 21.
+    assert!(thrown_out <= 2, "{thrown_out} were");
+}
+
+#[test]
 fn a_peer_with_a_bad_link_of_its_own_throws_out_few_of_the_others() {
     let mut verdicts = 0;
     for seed in 0..4 {
