@@ -1,4 +1,5 @@
-//! Entering the mesh: a joiner's first record waits until the members it found know its stream.
+//! Entering the mesh: a joiner takes over a member's heads, and its first record waits until the
+//! members it found know its stream.
 //!
 //! What a member knows of a stream decides how fresh it may claim to be. A record that is issued
 //! before anyone knows that its stream exists would be missed by nobody until a head of it arrives.
@@ -11,14 +12,27 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Node;
+use crate::event::FlushReason;
 use crate::id::{Boot, PeerId};
 use crate::limits::{DIRECT_RECEIVERS_MAX, ENTRY_PATIENCE};
 use crate::time::{Instant, Now};
 
+/// How long a joiner looks for an established member before it takes the word of another joiner.
+const JOIN_PATIENCE: Duration = Duration::from_secs(1);
+/// How often a joiner asks for heads.
+const JOIN_RETRY: Duration = Duration::from_millis(200);
 /// How often who has not confirmed is asked again: members may hear of the joiner after it.
 const ENTRY_RETRY: Duration = Duration::from_millis(100);
 /// How far above a boot that was met the next one may lie: 17 s of calendar.
 const BOOT_LEAP_MAX: usize = 1 << 24;
+
+/// How far joining has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joining {
+    /// When a live member was first seen.
+    pub(super) since: Option<Instant>,
+    pub(super) retry_at: Instant,
+}
 
 /// Who has to confirm, and until when that is waited for.
 #[derive(Debug)]
@@ -44,6 +58,38 @@ impl Node {
     pub(super) fn boot_above(&mut self, seen: Boot) -> Boot {
         let leap = 1 + self.rng.below(BOOT_LEAP_MAX) as u64;
         Boot(seen.0.saturating_add(leap).max(self.config.boot.0))
+    }
+
+    /// Asks another member for its heads, if nobody has told them all yet.
+    pub(super) fn retry_joining(&mut self, now: Now) {
+        let Some(joining) = self.joining.filter(|joining| joining.retry_at <= now.at) else {
+            return;
+        };
+        let live = self.spread.members();
+        if live.is_empty() {
+            return;
+        }
+        let peer = live[self.rng.below(live.len())];
+        if let Some(addr) = self.spread.addr_of(peer) {
+            self.control.want_heads(addr, &self.streams);
+        }
+        self.joining = Some(Joining { retry_at: now.at + JOIN_RETRY, ..joining });
+    }
+
+    /// All heads of a member were heard. Another joiner's word counts only when nobody else was
+    /// found for a while: it may know less than the mesh.
+    pub(super) fn finish_joining(&mut self, now: Now, from_joiner: bool) {
+        let Some(joining) = self.joining else { return };
+        let patient = joining.since.is_none_or(|since| now.at < since + JOIN_PATIENCE);
+        if from_joiner && patient {
+            return;
+        }
+        self.joining = None;
+        self.introduce(now);
+        if self.streams.finish_joining() {
+            self.flushed_as_joiner = true;
+            self.flush_everything(FlushReason::Joined);
+        }
     }
 
     /// The view is complete, or the stream is another one: the live members have to confirm it.

@@ -53,7 +53,7 @@ use crate::wire::seal::BodyBuffer;
 use self::admit::KeyBook;
 use self::conduct::Asks;
 use self::control::Control;
-use self::entry::Entry;
+use self::entry::{Entry, Joining};
 use self::reassembly::Reassembly;
 
 use self::receive::Sender;
@@ -63,21 +63,9 @@ pub use self::admit::KeyRefusal;
 pub use self::transmit::Transmit;
 pub use crate::spread::Destination;
 
-/// How long a joiner looks for an established member before it takes the word of another joiner.
-const JOIN_PATIENCE: Duration = Duration::from_secs(1);
-/// How often a joiner asks for heads.
-const JOIN_RETRY: Duration = Duration::from_millis(200);
 /// How long leaving waits for a peer to confirm the head: with the goodbyes that follow, leaving
 /// takes two seconds at most.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(1_650);
-
-/// How far joining has come.
-#[derive(Clone, Copy, Debug)]
-struct Joining {
-    /// When a live member was first seen.
-    since: Option<Instant>,
-    retry_at: Instant,
-}
 
 /// One peer, without its sockets, threads and caches.
 pub struct Node {
@@ -552,21 +540,6 @@ impl Node {
             self.drive_horizon(now);
         }
         self.finish_leaving(now);
-    }
-
-    fn retry_joining(&mut self, now: Now) {
-        let Some(joining) = self.joining.filter(|joining| joining.retry_at <= now.at) else {
-            return;
-        };
-        let live = self.spread.members();
-        if live.is_empty() {
-            return;
-        }
-        let peer = live[self.rng.below(live.len())];
-        if let Some(addr) = self.spread.addr_of(peer) {
-            self.control.want_heads(addr, &self.streams);
-        }
-        self.joining = Some(Joining { retry_at: now.at + JOIN_RETRY, ..joining });
     }
 
     fn finish_leaving(&mut self, now: Now) {

@@ -7,10 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{JOIN_PATIENCE, Node};
+use super::Node;
 use crate::admit::Standing;
 use crate::error::DropReason;
-use crate::event::{Arrival, FlushReason, Output, Via};
+use crate::event::{Arrival, Output, Via};
 use crate::id::{Origin, PeerId, Seq};
 use crate::limits::{DIRECTORY_BYTES_MAX, OUTPUTS_MAX, PACKET_BYTES_MAX};
 use crate::member::Hello;
@@ -330,22 +330,6 @@ impl Node {
             self.finish_joining(now, section.flags & HEADS_FROM_JOINER != 0);
         }
         Ok(())
-    }
-
-    /// All heads of a member were heard. Another joiner's word counts only when nobody else was
-    /// found for a while: it may know less than the mesh.
-    fn finish_joining(&mut self, now: Now, from_joiner: bool) {
-        let Some(joining) = self.joining else { return };
-        let patient = joining.since.is_none_or(|since| now.at < since + JOIN_PATIENCE);
-        if from_joiner && patient {
-            return;
-        }
-        self.joining = None;
-        self.introduce(now);
-        if self.streams.finish_joining() {
-            self.flushed_as_joiner = true;
-            self.flush_everything(FlushReason::Joined);
-        }
     }
 
     fn on_pulled(&mut self, now: Now, from: Sender, mut answer: Pulled) {
