@@ -87,7 +87,7 @@ impl Node {
         self.joining = None;
         self.introduce(now);
         if self.streams.finish_joining() {
-            self.flushed_as_joiner = true;
+            self.flushed_as_joiner = Some(now.at);
             self.flush_everything(FlushReason::Joined);
         }
     }

@@ -186,8 +186,9 @@ impl Node {
         let due = self.horizon.due(now.at, &self.streams, |n| rng.below(n));
         // Looked at now and then: a stream that seems to follow ours, and never ends, would hold
         // all horizons back.
-        let later = self.horizon.later_life(self.streams.own());
-        if let Some(boot) = later.filter(|_| !due.is_empty()) {
+        if !due.is_empty()
+            && let Some(boot) = self.horizon.later_life(self.streams.own())
+        {
             self.membership.outlived(boot);
         }
         for (peer, ask) in due {

@@ -106,8 +106,8 @@ pub struct Node {
     driven_at: Instant,
     /// When everything was last flushed because this peer or others had been away.
     away_flushed_at: Option<Instant>,
-    /// What the caches held from before we joined was dropped.
-    flushed_as_joiner: bool,
+    /// When the caches were last dropped for what a mesh had issued before we joined it.
+    flushed_as_joiner: Option<Instant>,
     /// Datagrams were taken, and nothing was run since that may have become due by them.
     undriven: bool,
 }
@@ -155,7 +155,7 @@ impl Node {
             storms: Storms::default(),
             driven_at: now.at,
             away_flushed_at: None,
-            flushed_as_joiner: false,
+            flushed_as_joiner: None,
             horizon: Horizon::new(config.horizon),
             replies: Replies::default(),
             expects_others: false,

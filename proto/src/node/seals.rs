@@ -93,7 +93,7 @@ impl Node {
             }
             let untouched = self.streams.applied_within(origin, Seq(1), number).is_empty();
             if seals.forgotten && untouched && self.streams.marks(origin).1 <= number {
-                // All who were members then have applied it, and we were none: we came later.
+                // All who were members then have applied it, and we were none.
                 self.forget_untouched(origin, number, now);
                 continue;
             }
@@ -118,15 +118,17 @@ impl Node {
         Ok(())
     }
 
-    /// A stream that was forgotten before we joined, and of which nothing was applied here. What our
-    /// caches hold from before we joined is dropped, if that was not done on joining.
+    /// A stream was forgotten without us, and nothing of it was applied here: it was over before we
+    /// came, or belongs to a mesh that we had never met. What our caches hold from then may be older.
+    /// One flush does for all: nothing is forgotten that was issued less than [`SEAL_AFTER`] ago.
     fn forget_untouched(&mut self, origin: Origin, number: Seq, now: Now) {
         if self.streams.life(origin).is_some() {
             self.streams.forget(origin, now.at);
             self.repair.forget_stream(origin);
         }
         self.streams.remember_forgotten(origin, number, now.at);
-        if !std::mem::replace(&mut self.flushed_as_joiner, true) {
+        if self.flushed_as_joiner.is_none_or(|at| now.at >= at + SEAL_AFTER) {
+            self.flushed_as_joiner = Some(now.at);
             self.flush_everything(FlushReason::Joined);
         }
     }

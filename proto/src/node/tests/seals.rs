@@ -140,3 +140,27 @@ fn a_process_that_slept_for_half_a_day_flushes_when_it_wakes() {
     net.run_for(SECOND);
     assert_eq!(net.peer(0).flushes, [FlushReason::Away]);
 }
+
+#[test]
+fn who_meets_a_mesh_it_never_knew_drops_its_caches_for_what_that_has_forgotten() {
+    let (mut net, gone) = mesh_that_loses_a_writer(41, |net| net.kill(0));
+    // Two that have always been on their own, and have joined long ago.
+    for index in [4, 5] {
+        net.start(index, config(index, 1), &[addr(4)]);
+    }
+    publish(&mut net, 4, 10);
+    net.run_for(120 * SECOND);
+    assert!(nobody_tracks(&net, gone), "it is forgotten");
+    let before: Vec<usize> = [4, 5].map(|at| net.peer(at).flushes.len()).to_vec();
+    let now = net.now();
+    let met = net.node(1).config().addr;
+    net.node(4).set_seeds(now, vec![met]);
+    net.settle(4);
+    net.run_while("they are one mesh", 60 * SECOND, Net::all_agree_on_members);
+    net.run_for(20 * SECOND);
+    for (at, before) in [4, 5].into_iter().zip(before) {
+        let flushes = net.peer(at).flushes.len() - before;
+        assert!((1..=3).contains(&flushes), "{at}: {:?}", net.peer(at).flushes);
+        assert_eq!(net.peer(at).node.open_repairs(), 0);
+    }
+}
