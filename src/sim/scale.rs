@@ -1,8 +1,8 @@
 //! What a mesh costs as it grows: idle peers of meshes of several sizes, and a large one under load.
 //!
 //! In: how many peers, and a seed. Out: figures in virtual time, the same for the same seed on any
-//! machine. The peers are sealed with a key and know each other from the start, as from the file an
-//! earlier life wrote: how a mesh forms is another question.
+//! machine. The peers have a key, up to [`SEALED_MOST`] of them, and know each other from the start, as
+//! from the file an earlier life wrote: how a mesh forms is another question.
 
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use super::world::Sim;
 use crate::coherence::Cache;
 
 const KEY: [u8; 32] = *b"a key that everybody may know...";
+/// The largest mesh that is sealed: two peers that have met keep ciphers of each other, which for all
+/// pairs of 5,000 peers would take more than a large machine has.
+const SEALED_MOST: usize = 1_000;
 /// Small, so that thousands of peers fit into memory; nothing here fills it.
 const QUEUE_RECORDS: usize = 64;
 /// All have joined by then, or something is wrong.
@@ -47,6 +50,8 @@ pub type Kinds = [f64; Purpose::LABELS.len()];
 pub struct Idle {
     /// Peers.
     pub peers: usize,
+    /// Whether they have a key.
+    pub sealed: bool,
     /// Packets that one peer sends in a second.
     pub packets: f64,
     /// Those, by what they are for: [`Purpose::LABELS`].
@@ -70,6 +75,8 @@ pub struct Idle {
 pub struct Loaded {
     /// Peers.
     pub peers: usize,
+    /// Whether they have a key.
+    pub sealed: bool,
     /// Batches published.
     pub batches: u64,
     /// Share of batches and peers that were reached without a repair.
@@ -100,7 +107,7 @@ impl Mesh {
             let mut options = StartOptions::new(format!("peer-{index}"));
             options.seeds = Some(Vec::new());
             options.queue_records = QUEUE_RECORDS;
-            options.key = Some(KEY);
+            options.key = is_sealed(n).then_some(KEY);
             peers.push(sim.start_with(options));
             // Not all probe at the same moment.
             sim.run_for(Duration::from_secs(1) / u32::try_from(n).unwrap_or(u32::MAX));
@@ -176,6 +183,10 @@ impl Mesh {
     }
 }
 
+const fn is_sealed(n: usize) -> bool {
+    n <= SEALED_MOST
+}
+
 fn identity(sim: &Sim, at: PeerAt) -> Identity {
     let node = sim.node(at);
     let own = node.members().find(|(member, _)| member.origin() == node.origin());
@@ -205,6 +216,7 @@ pub fn idle(n: usize, seed: u64) -> Idle {
     let rate = |before: u64, after: u64| per_second(after - before, n, IDLE);
     let mut measured = Idle {
         peers: n,
+        sealed: is_sealed(n),
         packets: rate(before.packets, after.packets),
         kinds: kinds(control, &mesh, IDLE),
         bytes: rate(before.bytes, after.bytes),
@@ -263,6 +275,7 @@ pub fn loaded(n: usize, seed: u64) -> Loaded {
     let pairs = batches * (mesh.peers.len() as u64 - 1);
     Loaded {
         peers: n,
+        sealed: is_sealed(n),
         batches,
         first_try: 1.0 - mesh.sum(|stats| stats.batches_repaired) as f64 / pairs as f64,
         packets: (mesh.sum(|stats| stats.batch_packets) - sent) as f64 / pairs as f64,

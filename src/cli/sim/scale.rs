@@ -25,11 +25,12 @@ const PACKETS_MOST: f64 = 2.2;
 
 #[derive(Debug, Args)]
 pub(super) struct ScaleArgs {
-    /// Sizes of idle meshes; 1,000 peers take about a gigabyte, and memory grows with the square
+    /// Sizes of idle meshes; 1,000 peers take about a gigabyte, and memory grows with the square.
+    /// Above 1,000 they have no key, and take less than half
     #[arg(long, value_delimiter = ',', default_values_t = [5, 50, 500], value_name = "N,...",
           value_parser = RangedU64ValueParser::<usize>::new().range(3..=8_192))]
     peers: Vec<usize>,
-    /// The size of a mesh under load: 1,000 batches a second, 1 % loss
+    /// The size of a mesh under load: 1,000 batches a second, 1 % loss; without a key above 1,000
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..=8_192))]
     loaded: Option<usize>,
     /// What everything is drawn from
@@ -46,6 +47,7 @@ pub(super) struct ScaleArgs {
 #[derive(Serialize)]
 struct IdleDocument {
     peers: usize,
+    sealed: bool,
     packets_per_second: f64,
     packets_by_kind: BTreeMap<&'static str, f64>,
     bytes_per_second: f64,
@@ -61,6 +63,7 @@ struct IdleDocument {
 #[derive(Serialize)]
 struct LoadedDocument {
     peers: usize,
+    sealed: bool,
     batches: u64,
     first_try: f64,
     batch_packets_per_peer_and_batch: f64,
@@ -143,6 +146,7 @@ fn by_kind(kinds: &Kinds) -> BTreeMap<&'static str, f64> {
 fn document(seed: u64, idle: &[Idle], loaded: Option<&Loaded>) -> Document {
     let idle = idle.iter().map(|row| IdleDocument {
         peers: row.peers,
+        sealed: row.sealed,
         packets_per_second: rounded(row.packets),
         packets_by_kind: by_kind(&row.kinds),
         bytes_per_second: rounded(row.bytes),
@@ -156,6 +160,7 @@ fn document(seed: u64, idle: &[Idle], loaded: Option<&Loaded>) -> Document {
     });
     let loaded = loaded.map(|row| LoadedDocument {
         peers: row.peers,
+        sealed: row.sealed,
         batches: row.batches,
         first_try: row.first_try,
         batch_packets_per_peer_and_batch: rounded(row.packets),
@@ -171,15 +176,21 @@ fn document(seed: u64, idle: &[Idle], loaded: Option<&Loaded>) -> Document {
 fn table(idle: &[Idle], loaded: Option<&Loaded>) -> String {
     let mut text = String::from(
         "An idle peer, each second, and its mesh\n\
-         peers  packets     bytes    steps  windows    log  lag p50  lag p99  crash seen  by all\n",
+         peers  key  packets     bytes    steps  windows    log  lag p50  lag p99  crash seen  by all\n",
     );
     for row in idle {
         let [p50, p99] = row.horizon_lag.map(|lag| lag.as_secs_f64());
         let [first, all] = row.detection.map(|time| time.as_secs_f64());
         writeln!(
             text,
-            "{:>5} {:>8.1} {:>9.0} {:>8.1} {:>8} {:>6} {p50:>6.2} s {p99:>6.2} s {first:>8.2} s {all:>5.2} s",
-            row.peers, row.packets, row.bytes, row.steps, row.window_bytes, row.log_bytes
+            "{:>5} {:>4} {:>8.1} {:>9.0} {:>8.1} {:>8} {:>6} {p50:>6.2} s {p99:>6.2} s {first:>8.2} s {all:>5.2} s",
+            row.peers,
+            key(row.sealed),
+            row.packets,
+            row.bytes,
+            row.steps,
+            row.window_bytes,
+            row.log_bytes
         )
         .ok();
     }
@@ -189,17 +200,22 @@ fn table(idle: &[Idle], loaded: Option<&Loaded>) -> String {
     text
 }
 
+const fn key(sealed: bool) -> &'static str {
+    if sealed { "yes" } else { "no" }
+}
+
 fn write_loaded(row: &Loaded, text: &mut String) {
     let [p50, p99] = row.horizon_lag.map(|lag| lag.as_secs_f64());
     writeln!(
         text,
-        "\n{} peers, {} batches at 1,000 a second, 1 % loss\n\
+        "\n{} peers, key: {}, {} batches at 1,000 a second, 1 % loss\n\
          reached at first try      {:>10.3} %\n\
          packets, peer and batch   {:>10.2}\n\
          horizon lag, p50 and p99  {p50:>10.2} s {p99:.2} s\n\
          everybody has everything  {:>10}\n\
          other packets, a second   {:>10.1}",
         row.peers,
+        key(row.sealed),
         row.batches,
         row.first_try * 100.0,
         row.packets,
