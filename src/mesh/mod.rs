@@ -4,6 +4,7 @@ mod builder;
 mod keys;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use weft_proto::id::{ClusterName, InvalidName, KeyHash, KeyHasher, PeerName};
@@ -192,13 +193,15 @@ impl Mesh {
         &self.inner.name
     }
 
-    /// Every member known, this peer included, by name. Fresh to within 50 ms.
+    /// Every member known, this peer included, by name. Members that come and go show at once, the
+    /// rest within a second.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         self.view().map_or_else(Vec::new, |view| view.members.clone())
     }
 
-    /// One screen about this peer. Fresh to within 50 ms.
+    /// One screen about this peer. Fresh to within a second, and to within 50 ms for who looks that
+    /// often; see [`refresh`](Mesh::refresh).
     #[must_use]
     pub fn status(&self) -> Status {
         let status =
@@ -206,17 +209,19 @@ impl Mesh {
         Status { horizon: self.horizon(), ..status }
     }
 
-    /// Counters and gauges. Fresh to within 50 ms; see [`refresh`](Mesh::refresh).
+    /// Counters and gauges. Fresh to within a second, and to within 50 ms for who looks that often; see
+    /// [`refresh`](Mesh::refresh). Those of caches are read at the call.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let view = self.view().map(|view| view.metrics.clone());
-        let metrics = view.unwrap_or_else(|| Metrics {
-            caches: self.inner.registry.stats(),
-            members_live: 1,
-            ..Metrics::default()
-        });
+        let metrics = view.unwrap_or_else(|| Metrics { members_live: 1, ..Metrics::default() });
         let HorizonStatus { age, among_reachable, .. } = self.horizon();
-        Metrics { horizon_lag: age, horizon_among_reachable: among_reachable, ..metrics }
+        Metrics {
+            caches: self.inner.registry.stats(),
+            horizon_lag: age,
+            horizon_among_reachable: among_reachable,
+            ..metrics
+        }
     }
 
     /// How fresh the caches of this process provably are, measured at the call. Needs no clocks that
@@ -261,7 +266,9 @@ impl Mesh {
     }
 
     fn view(&self) -> Option<Arc<View>> {
-        self.inner.running.as_ref().map(|running| running.shared.view.load_full())
+        let shared = &self.inner.running.as_ref()?.shared;
+        shared.view_read.store(true, Ordering::Relaxed);
+        Some(shared.view.load_full())
     }
 
     fn standalone_status(&self) -> Status {

@@ -29,10 +29,7 @@ impl Looper {
                 Policy::Strict => HorizonPolicy::Strict,
             },
             among_reachable: view.dark > 0,
-            held_back_by: view.held_by.map(|origin| {
-                let name = self.node.name_of(origin.peer);
-                name.map_or_else(|| origin.peer.to_string(), ToString::to_string)
-            }),
+            held_back_by: view.held_by.map(|origin| self.name_of(origin.peer)),
         }
     }
 }

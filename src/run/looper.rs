@@ -28,8 +28,10 @@ use crate::directory::Directory;
 const RECEIVES_PER_TURN: usize = 8;
 /// Records taken from the queue in one turn: some milliseconds of work at most.
 const RECORDS_PER_TURN: usize = 16_384;
-/// How often the view is published while things change.
+/// How often the view is published while things change and somebody looks.
 const VIEW_EVERY: Duration = Duration::from_millis(50);
+/// How often while nobody does. Changes of members don't wait.
+const VIEW_UNREAD_EVERY: Duration = Duration::from_secs(1);
 /// How long a leaving loop goes on sending its goodbyes: the membership repeats them twice, the
 /// last time after 300 ms.
 const GOODBYE: Duration = Duration::from_millis(350);
@@ -330,8 +332,16 @@ impl Looper {
         self.view_stale = true;
     }
 
+    /// When the view is to be published again, if it has become old.
+    fn view_due(&self) -> Option<Instant> {
+        // Relaxed: read too late, it costs a delay.
+        let read = self.shared.view_read.load(Ordering::Relaxed);
+        let every = if read { VIEW_EVERY } else { VIEW_UNREAD_EVERY };
+        self.view_stale.then(|| self.view_at + every)
+    }
+
     fn refresh_view(&mut self, moment: Now) {
-        let due = self.view_stale && moment.at >= self.view_at + VIEW_EVERY;
+        let due = self.view_due().is_some_and(|at| at <= moment.at);
         if due || !self.refreshes.is_empty() {
             self.publish_view(moment);
             for answer in self.refreshes.drain(..) {
@@ -344,6 +354,7 @@ impl Looper {
     pub(super) fn publish_view(&mut self, moment: Now) {
         self.doors.look(&self.node, moment, self.started_at);
         let view = self.build_view(moment);
+        self.shared.view_read.store(false, Ordering::Relaxed);
         self.shared.view.store(Arc::new(view));
         self.view_at = moment.at;
         self.view_stale = false;
@@ -351,8 +362,7 @@ impl Looper {
 
     /// When something is due by itself.
     fn deadline(&self) -> Option<Instant> {
-        let view = self.view_stale.then(|| self.view_at + VIEW_EVERY);
-        [self.node.poll_timeout(), view, self.stop_at, self.tokens.deadline()]
+        [self.node.poll_timeout(), self.view_due(), self.stop_at, self.tokens.deadline()]
             .into_iter()
             .flatten()
             .min()

@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<PublishQueue>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) view: ArcSwap<View>,
+    /// Somebody looked at this view: the next is due sooner.
+    pub(crate) view_read: AtomicBool,
     /// What watchers read; `None` is the last.
     pub(crate) watchers: broadcast::Sender<Option<WatchBatch>>,
     /// The loop has ended; the view no longer changes.

@@ -202,6 +202,7 @@ impl Looper {
             queue,
             registry,
             view: ArcSwap::from_pointee(View::default()),
+            view_read: AtomicBool::new(false),
             watchers,
             stopped: AtomicBool::new(false),
         });

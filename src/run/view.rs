@@ -1,7 +1,10 @@
 //! Builds the view: what the handle, the admin interface and the metrics read.
 
+use std::collections::BTreeMap;
+
 use weft_proto::error::DropReason;
 use weft_proto::event::FlushReason;
+use weft_proto::id::PeerId;
 use weft_proto::member::{Identity, MemberState as State};
 use weft_proto::stream::Life;
 use weft_proto::time::Now;
@@ -20,6 +23,13 @@ impl Looper {
             self.node.members().map(|(identity, state)| self.member(identity, state)).collect();
         let (status, metrics) = (self.status(now, &members), self.metrics());
         View { status, metrics, members, horizon: self.horizon_status() }
+    }
+
+    /// The name of a peer, earlier lives of this one included; its number where none is known.
+    pub(super) fn name_of(&self, peer: PeerId) -> String {
+        let own = &self.node.config().name;
+        let name = if peer == own.id() { Some(own) } else { self.node.name_of(peer) };
+        name.map_or_else(|| peer.to_string(), ToString::to_string)
     }
 
     fn member(&self, identity: &Identity, state: State) -> Member {
@@ -44,23 +54,18 @@ impl Looper {
 
     fn status(&self, now: Now, members: &[Member]) -> Status {
         let config = self.node.config();
-        let name_of = |peer| {
-            if peer == config.name.id() {
-                return config.name.to_string();
-            }
-            self.node.name_of(peer).map_or_else(|| peer.to_string(), ToString::to_string)
-        };
-        let is_live = |name: &str| {
-            let live = |m: &&Member| matches!(m.state, MemberState::Alive | MemberState::Suspect);
-            members.iter().filter(live).find(|member| member.name == name).map(|m| m.boot)
-        };
+        let live: BTreeMap<&str, u64> = members
+            .iter()
+            .filter(|member| member.state.is_live())
+            .map(|member| (member.name.as_str(), member.boot))
+            .collect();
         let mut streams: Vec<StreamStatus> = self
             .node
             .streams()
             .map(|stream| {
-                let peer = name_of(stream.origin.peer);
+                let peer = self.name_of(stream.origin.peer);
                 StreamStatus {
-                    alive: is_live(&peer) == Some(stream.origin.boot.0),
+                    alive: live.get(peer.as_str()) == Some(&stream.origin.boot.0),
                     peer,
                     boot: stream.origin.boot.0,
                     applied: stream.applied.0,
@@ -88,13 +93,12 @@ impl Looper {
             format!(
                 "quarantined: {} sends what no working peer sends (numbers that cannot be, or \
                  broken sections) and is not believed about others",
-                name_of(peer)
+                self.name_of(peer)
             )
         }));
         warnings.extend(self.node.clocks_ahead(now).map(|peer| {
-            format!("calendars: that of {} is more than a minute ahead of ours", name_of(peer))
+            format!("calendars: that of {} is more than a minute ahead of ours", self.name_of(peer))
         }));
-        let alive = members.iter().filter(|member| member.state.is_live()).count();
         Status {
             name: config.name.to_string(),
             cluster: config.cluster.to_string(),
@@ -125,7 +129,7 @@ impl Looper {
                 .iter()
                 .find(|s| s.peer == config.name.as_str() && s.boot == config.boot.0)
                 .map_or(0, |s| s.head),
-            members_alive: alive,
+            members_alive: live.len(),
             queue_len: self.shared().queue.len(),
             queue_capacity: self.shared().queue.capacity(),
             streams,
@@ -182,7 +186,8 @@ impl Looper {
             packets_unsent: self.ears.unsent,
             kernel_drops: self.ears.port.kernel_drops(),
             members_live: self.node.live_members() as u64 + 1,
-            // Measured by whoever asks.
+            // These are measured by whoever asks.
+            caches: Vec::new(),
             horizon_lag: None,
             horizon_among_reachable: false,
             multicast: u64::from(self.ears.multicast.is_some()),
@@ -196,7 +201,6 @@ impl Looper {
             queue_records_max: self.shared().queue.capacity() as u64,
             records_missing: self.node.streams().map(|s| s.missing).sum(),
             directory_sections_dropped: directory.inbox_dropped,
-            caches: self.shared().registry.stats(),
         }
     }
 }
