@@ -5,7 +5,8 @@
 //! [`Mesh::cache`].
 //!
 //! Features: `cli` (default) builds the `weft` binary: agent, admin interface and its clients.
-//! Without it the crate is the library alone.
+//! Without it the crate is the library alone. `sim` has meshes in virtual time, for tests of programs
+//! that use it.
 
 #![deny(unsafe_code)]
 

@@ -23,7 +23,7 @@ const CONFIG_VARIABLE: &str = "WEFT_CONFIG";
     "Examples:
   weft agent --name a
   weft agent --name b --bind 127.0.0.1:7947 --seed 127.0.0.1:7946 --http 127.0.0.1:7981
-  weft agent --bind 10.0.0.5:7946 --insecure --seed weft.internal:7946 --region eu --zone a
+  weft agent --bind 10.0.0.5:7946 --key-file /etc/weft/key --seed weft.internal:7946 --region eu --zone a
   weft agent --config /etc/weft/weft.toml
 
 {EXIT_CODES_HELP}"
@@ -74,7 +74,7 @@ pub(super) struct SettingArgs {
     multicast_interface: Vec<String>,
     /// File with the mesh's keys, one a line; the first one closes packets [default: none]
     ///
-    /// Only this peer's user may read it. A single key can also come in WEFT_KEY, but never as a
+    /// Only this peer's user, and a group, may read it. A single key can also come in WEFT_KEY, but never as a
     /// flag, which everybody on the host could read. `weft keys new` makes one.
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     key_file: Option<String>,
@@ -100,7 +100,7 @@ pub(super) struct SettingArgs {
     http: Option<String>,
     /// File with the token that the admin interface asks for [default: none]
     ///
-    /// Only this peer's user may read it. A token can also come in WEFT_HTTP_TOKEN.
+    /// Only this peer's user, and a group, may read it. A token can also come in WEFT_HTTP_TOKEN.
     #[arg(long, value_name = "FILE", help_heading = "Admin")]
     http_token_file: Option<String>,
     /// Allow an admin address beyond loopback although it asks for no token

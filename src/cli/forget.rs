@@ -36,8 +36,10 @@ pub(super) fn run(args: &ForgetArgs) -> Result<ExitCode, Failure> {
     let client = Client::new(&args.client, args.timeout.timeout)?;
     let response = client.post("/v1/forget", &ForgetRequest { peer: args.peer.clone() })?;
     let answer: ForgetAnswer = response.read()?;
-    response.print(args.client.output, |answer: &ForgetAnswer| {
-        format!("{} streams forgotten\n", answer.forgotten)
+    response.print(args.client.output, |answer: &ForgetAnswer| match answer.forgotten {
+        0 => format!("nothing forgotten: {} is live, or not known here\n", args.peer),
+        1 => "1 stream forgotten\n".to_owned(),
+        streams => format!("{streams} streams forgotten\n"),
     })?;
     Ok(if answer.forgotten > 0 { ExitCode::SUCCESS } else { code(NO) })
 }

@@ -214,11 +214,12 @@ impl fmt::Debug for Desk {
 impl<V: Clone + Send + Sync + 'static> Cache<V> {
     /// As [`insert`](Self::insert), and returns a token by which a reader on any peer can ask for
     /// this write or a later one: see [`get_at_least`](Self::get_at_least). Costs one turn of the
-    /// mesh's loop more.
+    /// mesh's loop more. While the publish queue is full the thread waits, as there.
     ///
     /// # Errors
-    /// As [`insert`](Self::insert); then nothing was changed, except that a mesh that is being left
-    /// may have published the write and refuse only the token.
+    /// As [`insert`](Self::insert); then nothing was changed. Two can also be about the token alone,
+    /// with the write done: [`PublishError::Backpressure`] when too many ask for tokens at once, and
+    /// [`PublishError::Closed`] when the mesh is just being left.
     pub async fn insert_with_token(
         &self,
         key: impl AsRef<[u8]>,

@@ -5,16 +5,18 @@ use super::setting::Setting;
 /// Further apart than this, a suggestion would be a guess and not a help.
 const EDITS_MAX: usize = 3;
 
-/// The sentence that follows "unknown key": a suggestion, or all keys when none is close.
+/// The sentence that follows "unknown key": a suggestion, or all keys when none is close. Secrets,
+/// which a file may not hold, are neither.
 pub(super) fn hint(key: &str) -> String {
     // Underscores are the commonest slip; they don't count as an edit.
     let typed = key.to_ascii_lowercase().replace('_', "-");
-    let nearest = Setting::ALL.map(|s| (edits(&typed, s.key()), s)).into_iter().min();
+    let known = || Setting::ALL.into_iter().filter(|setting| !setting.is_secret());
+    let nearest = known().map(|s| (edits(&typed, s.key()), s)).min();
     match nearest {
         Some((distance, setting)) if distance <= EDITS_MAX.min(setting.key().len() / 2) => {
             format!("did you mean \"{setting}\"?")
         }
-        _ => format!("known keys: {}", Setting::ALL.map(Setting::key).join(", ")),
+        _ => format!("known keys: {}", known().map(Setting::key).collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -52,5 +54,6 @@ mod tests {
         assert_eq!(hint("log_format"), "did you mean \"log-format\"?");
         assert_eq!(hint("Bnd"), "did you mean \"bind\"?");
         assert!(hint("quorum").starts_with("known keys: cluster, name,"), "{}", hint("quorum"));
+        assert!(!hint("quorum").contains(" key,"), "{}", hint("quorum"));
     }
 }

@@ -87,6 +87,11 @@ impl Setting {
         }
     }
 
+    /// Whether it is a secret itself, which comes by the environment only.
+    pub(super) const fn is_secret(self) -> bool {
+        matches!(self, Self::Key | Self::HttpToken)
+    }
+
     pub(crate) const fn shape(self) -> Shape {
         match self {
             Self::Seed | Self::MulticastInterface => Shape::List,

@@ -54,9 +54,9 @@ pub struct AppliedBatch {
 pub enum WatchBatch {
     /// Records were applied.
     Applied(Arc<AppliedBatch>),
-    /// All caches were flushed.
+    /// Caches were flushed, in full or in part.
     Flushed {
-        /// Why.
+        /// Why, and where it was a part, which.
         reason: Arc<str>,
     },
     /// This watcher was too slow and missed this many batches.
@@ -93,9 +93,9 @@ pub struct Applied {
 pub enum WatchEvent {
     /// A record was applied.
     Applied(Applied),
-    /// All caches were flushed.
+    /// Caches were flushed, in full or in part.
     Flushed {
-        /// Why.
+        /// Why, and where it was a part, which.
         reason: String,
     },
     /// This watcher was too slow and missed this many batches of records.

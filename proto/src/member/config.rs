@@ -64,19 +64,6 @@ impl MemberConfig {
         }
     }
 
-    /// For peers across continents: round trips of up to 600 ms and bursts of loss.
-    #[must_use]
-    pub const fn wan() -> Self {
-        Self {
-            probe_period: Duration::from_secs(2),
-            probe_rtt: Duration::from_millis(600),
-            suspect_to_down: Duration::from_secs(8),
-            gossip_period: Duration::from_millis(500),
-            gossip_fanout: 4,
-            ..Self::lan()
-        }
-    }
-
     /// The longest message, with the lower bound applied.
     pub(super) fn packet_bytes(&self) -> usize {
         self.packet_bytes_max.max(PACKET_BYTES_MIN)
