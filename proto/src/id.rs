@@ -14,13 +14,9 @@ use crate::limits::{
 };
 
 /// Seeds keep the hash families apart: a peer's name never hashes like a cluster's.
-const SEED_PEER: u64 = 0x7765_6674_2e70_6565;
-const SEED_CLUSTER: u64 = 0x7765_6674_2e63_6c75;
-const SEED_KEY: u64 = 0x7765_6674_2e6b_6579;
-
-fn hash_seeded(bytes: &[u8], seed: u64) -> u64 {
-    rapidhash_v3_seeded(bytes, &RapidSecrets::seed(seed))
-}
+const OF_PEERS: RapidSecrets = RapidSecrets::seed(0x7765_6674_2e70_6565);
+const OF_CLUSTERS: RapidSecrets = RapidSecrets::seed(0x7765_6674_2e63_6c75);
+const OF_KEYS: RapidSecrets = RapidSecrets::seed(0x7765_6674_2e6b_6579);
 
 /// A name was refused: empty, too long, or with characters that names may not have.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -112,7 +108,7 @@ impl PeerName {
     /// The short number that stands for this name on the wire.
     #[must_use]
     pub fn id(&self) -> PeerId {
-        PeerId(hash_seeded(self.0.as_bytes(), SEED_PEER))
+        PeerId(rapidhash_v3_seeded(self.0.as_bytes(), &OF_PEERS))
     }
 }
 
@@ -120,13 +116,14 @@ impl ClusterName {
     /// The number in every packet's clear header; packets with another one are ignored.
     #[must_use]
     pub fn tag(&self) -> ClusterTag {
-        ClusterTag(hash_seeded(self.0.as_bytes(), SEED_CLUSTER))
+        ClusterTag(rapidhash_v3_seeded(self.0.as_bytes(), &OF_CLUSTERS))
     }
 
     /// The function from keys to hashes for this mesh: a constant of the cluster's name.
     #[must_use]
     pub fn key_hasher(&self) -> KeyHasher {
-        KeyHasher { secrets: RapidSecrets::seed(hash_seeded(self.0.as_bytes(), SEED_KEY)) }
+        let seed = rapidhash_v3_seeded(self.0.as_bytes(), &OF_KEYS);
+        KeyHasher { secrets: RapidSecrets::seed(seed) }
     }
 }
 

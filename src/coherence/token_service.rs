@@ -34,6 +34,11 @@ impl Tokens {
         self.taken += records;
     }
 
+    /// Whether nobody waits for anything.
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.waiting.is_empty()
+    }
+
     /// Takes new requests. `queued` is read by the caller after this turn's `desk` was: everything
     /// that was queued before a request is counted in it.
     pub(crate) fn accept(&mut self, desk: &Desk, queued: impl FnOnce() -> usize) {

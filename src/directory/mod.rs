@@ -30,10 +30,11 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+#[cfg(test)]
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use self::chunk::SECTION_BYTES_MAX;
@@ -68,6 +69,8 @@ pub(crate) struct DirectoryConfig {
     pub(crate) cluster: String,
     /// The first facts about this peer.
     pub(crate) facts: Vec<(String, String)>,
+    /// Told when there is something to send.
+    pub(crate) wake: Arc<Notify>,
 }
 
 /// How fast things go; tests go faster.
@@ -111,7 +114,7 @@ pub(crate) fn any_sections() -> impl FnMut(&[u8]) {
 
 /// Facts about all peers, spread by gossip. See the module's head for what it promises.
 ///
-/// All methods but [`Directory::shutdown`] and [`Directory::next_transmit`] return at once.
+/// All methods but [`Directory::shutdown`] return at once.
 /// Dropping it stops its tasks soon; `shutdown` waits for them.
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -174,6 +177,7 @@ impl Directory {
 
     /// Waits for the next section to send; `None` after [`Directory::shutdown`]. Safe to cancel.
     /// Only one task may wait at a time.
+    #[cfg(test)]
     pub(crate) async fn next_transmit(&self) -> Option<(SocketAddr, Vec<u8>)> {
         std::future::poll_fn(|context| match lock(&self.outbox).poll_recv(context) {
             Poll::Ready(section) => Poll::Ready(section),

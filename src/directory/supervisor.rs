@@ -207,6 +207,7 @@ impl Supervisor {
             shared: Arc::clone(&self.shared),
             messages: messages_out,
             outbox: self.outbox.clone(),
+            wake: Arc::clone(&self.config.wake),
         });
         let chitchat =
             match spawn_chitchat(self.chitchat_config(generation), vec![], &transport).await {

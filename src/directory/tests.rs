@@ -23,6 +23,7 @@ fn start(n: usize, facts: &[(&str, &str)]) -> Directory {
         addr: addr(n),
         cluster: "test".to_owned(),
         facts,
+        wake: Arc::default(),
     };
     Directory::start_tuned(config, FAST).unwrap()
 }
@@ -207,6 +208,7 @@ async fn another_cluster_learns_nothing() {
         addr: addr(1),
         cluster: "other".to_owned(),
         facts: vec![],
+        wake: Arc::default(),
     };
     let net =
         Net::new(vec![start(0, &[("role", "a")]), Directory::start_tuned(other, FAST).unwrap()], 0);

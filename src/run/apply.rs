@@ -45,8 +45,8 @@ impl Applier {
     pub(super) fn apply(&mut self, node: &Node, arrivals: &[Arrival]) {
         let registry = &self.shared.registry;
         let (hasher, hashes) = (&self.hasher, &mut self.hashes);
-        let mut open: Option<(Box<str>, Arc<dyn Applies>)> = None;
-        let settle = |open: &mut Option<(Box<str>, Arc<dyn Applies>)>, hashes: &mut Vec<u64>| {
+        let mut open: Option<(&str, Arc<dyn Applies>)> = None;
+        let settle = |open: &mut Option<(&str, Arc<dyn Applies>)>, hashes: &mut Vec<u64>| {
             if let Some((_, cache)) = open.take() {
                 cache.apply_hashes(hashes);
             }
@@ -54,9 +54,9 @@ impl Applier {
         };
         for arrival in arrivals {
             arrival.body.for_each_run(|name, kind, records| {
-                if open.as_ref().is_none_or(|(held, _)| **held != *name) {
+                if open.as_ref().is_none_or(|(held, _)| *held != name) {
                     settle(&mut open, hashes);
-                    open = registry.applies(name).map(|cache| (name.into(), cache));
+                    open = registry.applies(name).map(|cache| (name, cache));
                 }
                 let Some((_, cache)) = &open else { return };
                 match kind {

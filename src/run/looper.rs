@@ -1,12 +1,11 @@
 //! One turn after another: receive, publish, let time pass, apply, send, sleep.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Sleep;
 use weft_proto::event::{Arrival, Output, Via};
 use weft_proto::id::KeyHasher;
@@ -43,7 +42,6 @@ pub(crate) struct Looper {
     pub(super) ears: Ears,
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
-    wake: Arc<Notify>,
     pub(super) directory: Directory,
     resolver: Resolver,
     seeds: watch::Receiver<Seeds>,
@@ -76,7 +74,6 @@ impl Looper {
         ears: Ears,
         shared: Arc<Shared>,
         commands: mpsc::Receiver<Command>,
-        wake: Arc<Notify>,
         directory: Directory,
         resolver: Resolver,
         warnings: Vec<String>,
@@ -89,7 +86,6 @@ impl Looper {
             ears,
             shared,
             commands,
-            wake,
             directory,
             seeds: resolver.watch(),
             resolver,
@@ -110,7 +106,7 @@ impl Looper {
             packet: Vec::new(),
             arrivals: Vec::new(),
         };
-        looper.take_seeds(now());
+        looper.use_seeds(now());
         looper.publish_view(now());
         looper
     }
@@ -121,10 +117,15 @@ impl Looper {
 
     /// Runs until the mesh was left.
     pub(super) async fn run(mut self) {
+        let mut arrived = None;
         loop {
             let moment = now();
+            if let Some(via) = arrived {
+                self.handle(moment, via);
+            }
             self.receive(moment);
             self.take_commands(moment);
+            self.take_seeds(moment);
             self.take_records(moment);
             self.take_directory();
             if self.node.poll_timeout().is_some_and(|at| at <= moment.at) {
@@ -133,12 +134,14 @@ impl Looper {
             self.take_outputs(moment);
             self.transmit(moment).await;
             self.advance_horizon();
-            self.tokens.serve(&self.node, now());
+            if !self.tokens.is_idle() {
+                self.tokens.serve(&self.node, now());
+            }
             if self.stop_at.is_some_and(|at| at <= now().at) {
                 break;
             }
             self.refresh_view(moment);
-            self.sleep().await;
+            arrived = self.sleep().await;
         }
         self.view_stale = true;
         self.publish_view(now());
@@ -325,6 +328,13 @@ impl Looper {
     }
 
     fn take_seeds(&mut self, moment: Now) {
+        // The resolver lives as long as this does.
+        if self.seeds.has_changed().unwrap_or(false) {
+            self.use_seeds(moment);
+        }
+    }
+
+    fn use_seeds(&mut self, moment: Now) {
         let seeds = self.seeds.borrow_and_update().clone();
         self.doors.seeds(&seeds.addrs, self.node.config().addr);
         self.node.set_seeds(moment, seeds.addrs);
@@ -381,41 +391,24 @@ impl Looper {
         }
     }
 
-    /// Sleeps until a datagram, a record, a command, a message of the directory, or the deadline.
-    async fn sleep(&mut self) {
+    /// Sleeps until a datagram, whatever else wakes the loop, or the deadline. Datagrams are then in
+    /// the arena of the port that is returned.
+    async fn sleep(&mut self) -> Option<Via> {
         // With the window full the queue is not looked at, so it must not keep the loop awake.
         if self.node.has_room() && !self.shared.queue.prepare_sleep() {
             // There is more to publish. The runtime looks at its sockets and timers meanwhile.
             tokio::task::yield_now().await;
-            return;
+            return None;
         }
         self.arm_timer();
         let mut arrived = None;
-        let mut directory: Option<(SocketAddr, Vec<u8>)> = None;
-        let mut command = None;
-        let mut seeds_changed = false;
         tokio::select! {
             biased;
             (via, got) = self.ears.recv() => arrived = got.is_ok().then_some(via),
-            () = self.wake.notified() => {}
-            Some(received) = self.commands.recv() => command = Some(received),
-            Some(message) = self.directory.next_transmit() => directory = Some(message),
-            Ok(()) = self.seeds.changed() => seeds_changed = true,
+            () = self.shared.wake.notified() => {}
             () = self.timer.as_mut(), if self.timer_at.is_some() => self.timer_at = None,
         }
         self.shared.queue.awake();
-        let moment = now();
-        if let Some(via) = arrived {
-            self.handle(moment, via);
-        }
-        if let Some((to, bytes)) = directory {
-            self.node.send_directory(to, &bytes);
-        }
-        if let Some(command) = command {
-            self.obey(moment, command);
-        }
-        if seeds_changed {
-            self.take_seeds(moment);
-        }
+        arrived
     }
 }

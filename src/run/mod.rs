@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use weft_proto::id::PeerName;
 use weft_proto::key::{Key, KeyId};
 use weft_proto::node::KeyRefusal;
@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) view_read: AtomicBool,
     /// What watchers read; `None` is the last.
     pub(crate) watchers: broadcast::Sender<Option<WatchBatch>>,
+    /// Ends the loop's sleep. Whoever leaves something for the loop calls it afterwards.
+    pub(crate) wake: Arc<Notify>,
     /// The loop has ended; the view no longer changes.
     pub(crate) stopped: AtomicBool,
 }
@@ -92,6 +94,7 @@ impl Drop for Running {
         // ended, or commands wait that will end it, there is nothing to do.
         let (answer, _) = oneshot::channel();
         let _ = self.commands.try_send(Command::Leave(answer));
+        self.shared.wake.notify_one();
     }
 }
 
@@ -112,10 +115,17 @@ impl Running {
         Ok(Self { shared, commands })
     }
 
+    /// Leaves a command for the loop; false when that has ended.
+    async fn command(&self, command: Command) -> bool {
+        let sent = self.commands.send(command).await.is_ok();
+        self.shared.wake.notify_one();
+        sent
+    }
+
     /// Leaves, and returns whether a peer confirmed the head.
     pub(crate) async fn leave(&self, patience: Duration) -> bool {
         let (answer, confirmed) = oneshot::channel();
-        if self.commands.send(Command::Leave(answer)).await.is_err() {
+        if !self.command(Command::Leave(answer)).await {
             return false;
         }
         matches!(tokio::time::timeout(patience, confirmed).await, Ok(Ok(true)))
@@ -124,14 +134,16 @@ impl Running {
     /// Has the loop do something about keys; `None` when it has ended.
     pub(crate) async fn keys(&self, command: KeyCommand) -> Option<Result<(), KeyRefusal>> {
         let (answer, outcome) = oneshot::channel();
-        self.commands.send(Command::Keys(command, answer)).await.ok()?;
+        if !self.command(Command::Keys(command, answer)).await {
+            return None;
+        }
         outcome.await.ok()
     }
 
     /// Waits until the view shows everything that happened before this call.
     pub(crate) async fn refresh(&self) {
         let (answer, done) = oneshot::channel();
-        if self.commands.send(Command::Refresh(answer)).await.is_ok() {
+        if self.command(Command::Refresh(answer)).await {
             // The loop ending in between leaves the last view, which is as fresh as it gets.
             let _ = done.await;
         }
@@ -140,7 +152,7 @@ impl Running {
     /// Forgets a peer that is gone for good; how many streams that were. None once the loop ended.
     pub(crate) async fn forget(&self, peer: PeerName) -> usize {
         let (answer, forgotten) = oneshot::channel();
-        if self.commands.send(Command::Forget(peer, answer)).await.is_err() {
+        if !self.command(Command::Forget(peer, answer)).await {
             return 0;
         }
         forgotten.await.unwrap_or(0)

@@ -204,6 +204,7 @@ impl Looper {
             view: ArcSwap::from_pointee(View::default()),
             view_read: AtomicBool::new(false),
             watchers,
+            wake: Arc::clone(&wake),
             stopped: AtomicBool::new(false),
         });
         let directory = Directory::start(DirectoryConfig {
@@ -212,10 +213,17 @@ impl Looper {
             addr,
             cluster: settings.cluster.to_string(),
             facts: settings.facts.clone(),
+            wake: Arc::clone(&wake),
         })
         .map_err(|error| StartError::Facts(error.to_string()))?;
         let resolver = Resolver::start(settings.seeds.clone());
+        let mut seeds = resolver.watch();
+        tokio::spawn(async move {
+            while seeds.changed().await.is_ok() {
+                wake.notify_one();
+            }
+        });
         let ears = Ears::new(port, multicast);
-        Ok(Self::new(settings, node, ears, shared, commands, wake, directory, resolver, warnings))
+        Ok(Self::new(settings, node, ears, shared, commands, directory, resolver, warnings))
     }
 }
