@@ -176,9 +176,9 @@ pub const LISTING_ENTRIES_MAX: usize = 40;
 /// Streams listed beside one answer, 24 bytes each: an answer is 50 KiB at most. Parts that find
 /// no room are told another time.
 pub const LISTED_MAX: usize = 2_048;
-/// Questions a peer has under way; the oldest gives way. A peer of a mesh of 1,000 asks about 80 a
-/// second.
-pub const ASKS_MAX: usize = 256;
+/// Questions a peer has under way; the oldest gives way. A keeper of a mesh of 1,000 asks about 80 a
+/// second, one of the largest mesh there can be more than 500 at once.
+pub const ASKS_MAX: usize = 1_024;
 /// Listed streams held for questions under way, together. Beyond it listings are not taken, and
 /// the question is asked again.
 pub const LISTED_HELD_MAX: usize = 4 * 16_384;

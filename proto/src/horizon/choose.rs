@@ -104,6 +104,8 @@ pub(super) fn targets(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ASKS_MAX;
+    use crate::member::MEMBERS_MAX;
     use crate::rng::Rng;
 
     fn mesh(n: u64) -> BTreeMap<PeerId, Boot> {
@@ -129,6 +131,18 @@ mod tests {
         assert!(asked_by.iter().all(|&n| (1..=200).contains(&n)), "{:?}", asked_by.iter().max());
         assert!(asked_by.iter().sum::<usize>() < 4_000);
         assert!(asked.values().all(|&n| n < 120), "{:?}", asked.values().max());
+    }
+
+    #[test]
+    fn all_that_a_keeper_of_the_largest_mesh_asks_at_once_is_under_way_together() {
+        let mesh = mesh(MEMBERS_MAX as u64);
+        let all: Vec<PeerId> = keepers(PeerId(0), &mesh).concat();
+        let mut rng = Rng::new(2);
+        for own in all.into_iter().filter(|own| mesh.contains_key(own)) {
+            let live = without(&mesh, own);
+            let targets = targets(own, &live, &keepers(own, &live), |n| rng.below(n));
+            assert!((400..ASKS_MAX).contains(&targets.len()), "{}", targets.len());
+        }
     }
 
     #[test]
