@@ -46,6 +46,8 @@ pub(crate) struct Looper {
     resolver: Resolver,
     seeds: watch::Receiver<Seeds>,
     pub(super) warnings: Vec<String>,
+    /// What is said of another peer with our name, and since when.
+    pub(super) namesake: Option<(String, Instant)>,
     pub(super) seed_warnings: Vec<String>,
     pub(super) doors: Doors,
     pub(super) applier: Applier,
@@ -90,6 +92,7 @@ impl Looper {
             seeds: resolver.watch(),
             resolver,
             warnings,
+            namesake: None,
             seed_warnings: Vec::new(),
             doors: Doors::default(),
             started_at: now().at,
@@ -262,7 +265,7 @@ impl Looper {
                 Output::Issued(arrival) => self.applier.issued(&self.node, &arrival),
                 Output::Flush(flush) => self.applier.flush(&flush),
                 Output::Directory(from, bytes) => self.directory.handle(from, &bytes),
-                Output::Member(event) => self.note_member(&event),
+                Output::Member(event) => self.note_member(moment, &event),
                 Output::Left(confirmed) => {
                     self.confirmed = confirmed;
                     let alone = self.node.live_members() == 0;
@@ -280,7 +283,7 @@ impl Looper {
         }
     }
 
-    fn note_member(&mut self, event: &MemberEvent) {
+    fn note_member(&mut self, moment: Now, event: &MemberEvent) {
         self.view_stale = true;
         self.view_at = Instant::ZERO;
         match event {
@@ -304,15 +307,14 @@ impl Looper {
                     "another live peer at {} has this peer's name {}: give each peer its own",
                     other.addr, other.name
                 );
-                if !self.warnings.contains(&warning) {
-                    tracing::error!("{warning}");
-                    self.warnings.push(warning);
-                }
+                tracing::error!("{warning}");
+                self.namesake = Some((warning, moment.at));
             }
             MemberEvent::BootBehind { seen } => {
                 tracing::warn!(
                     seen = seen.0,
-                    "the calendar fell back since the last start; took a higher boot"
+                    "a life of this name has a later boot: the calendar fell back since, or another \
+                     peer has the name; took a higher boot"
                 );
             }
         }

@@ -1,6 +1,7 @@
 //! Builds the view: what the handle, the admin interface and the metrics read.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use weft_proto::error::DropReason;
 use weft_proto::event::FlushReason;
@@ -16,6 +17,9 @@ use crate::view::{Member, MemberState, Metrics, SocketStatus, Status, StreamStat
 
 /// Streams listed in a view, by size of their head; a mesh of many restarts has more.
 const STREAMS_LISTED_MAX: usize = 1_024;
+
+/// A peer of the same name is reported each minute; when that ends, so does the warning.
+const NAMESAKE_SHOWN: Duration = Duration::from_secs(150);
 
 impl Looper {
     pub(super) fn build_view(&self, now: Now) -> View {
@@ -89,6 +93,8 @@ impl Looper {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.seed_warnings.iter().cloned());
         warnings.extend(self.doors.warnings());
+        let namesake = self.namesake.iter().filter(|(_, at)| now.at < *at + NAMESAKE_SHOWN);
+        warnings.extend(namesake.map(|(warning, _)| warning.clone()));
         warnings.extend(self.node.quarantined(now).map(|peer| {
             format!(
                 "quarantined: {} sends what no working peer sends (numbers that cannot be, or \
