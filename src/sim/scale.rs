@@ -1,7 +1,7 @@
 //! What a mesh costs as it grows: idle peers of meshes of several sizes, and a large one under load.
 //!
 //! In: how many peers, and a seed. Out: figures in virtual time, the same for the same seed on any
-//! machine. The peers have a key, up to [`SEALED_MOST`] of them, and know each other from the start, as
+//! machine. The peers have a key, up to a thousand of them, and know each other from the start, as
 //! from the file an earlier life wrote: how a mesh forms is another question.
 
 use std::time::Duration;
