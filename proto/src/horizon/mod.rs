@@ -178,11 +178,13 @@ impl Horizon {
         self.view
     }
 
-    /// Whether the bound leaves this stream out, as its origin can't be reached. While it leaves out
-    /// any, streams that nobody here has heard of may be among them.
+    /// Whether the bound leaves this stream out: its origin could not be reached, and not all of it has
+    /// been applied since, even if it is known to be over by now. While it leaves out any, streams that
+    /// nobody here has heard of may be among them.
     #[must_use]
-    pub fn leaves_out(&self, origin: Origin) -> bool {
-        self.tracks.get(&origin).map_or(self.view.dark > 0, |track| track.class() == Class::Dark)
+    pub fn leaves_out(&self, origin: Origin, streams: &Streams) -> bool {
+        let is_dark = |track: &Track| !track.counted && !track.is_done(marks_of(streams, origin).0);
+        self.tracks.get(&origin).map_or(self.view.dark > 0, is_dark)
     }
 
     // Members.

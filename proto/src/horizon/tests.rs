@@ -254,3 +254,24 @@ fn who_was_fresh_alone_vouches_for_nobody_it_has_just_met() {
     bench.streams.finish_joining();
     assert_eq!(bench.proven(at(5_100)), Some(at(5_000)), "and stands still until both have spoken");
 }
+
+#[test]
+fn who_left_while_it_was_left_out_is_so_until_all_of_its_stream_is_applied() {
+    let mut bench = Bench::new(3, Policy::Available);
+    bench.horizon.down(PeerId(2), at(1_000));
+    let asks = bench.ask(at(9_000));
+    bench.answer(3, &asks[&PeerId(3)], 0, 1, Listed::Same);
+    let _ = bench.proven(at(9_100));
+    let left_out = |bench: &Bench| {
+        (bench.horizon.leaves_out(origin(2), &bench.streams), bench.horizon.view().dark)
+    };
+    assert_eq!(left_out(&bench), (true, 1));
+    // Its farewell comes by others, and its last records after that.
+    bench.hear(2, 5);
+    bench.horizon.close(origin(2), Seq(5));
+    let _ = bench.proven(at(9_200));
+    assert_eq!(left_out(&bench), (true, 1));
+    apply(&mut bench, 2, 5);
+    let _ = bench.proven(at(9_300));
+    assert_eq!(left_out(&bench), (false, 0));
+}

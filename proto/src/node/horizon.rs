@@ -35,11 +35,11 @@ impl Node {
         self.horizon.view()
     }
 
-    /// Whether the horizon leaves this stream out, as its origin can't be reached: then what it says
-    /// does not hold for that one. A stream nobody here has heard of counts as left out while any is.
+    /// Whether the horizon leaves this stream out, as its origin could not be reached and has not been
+    /// caught up with: then what it says does not hold for that one. A stream nobody here has heard of counts as left out while any is.
     #[must_use]
     pub fn leaves_out(&self, origin: Origin) -> bool {
-        self.horizon.leaves_out(origin)
+        self.horizon.leaves_out(origin, &self.streams)
     }
 
     /// Everything up to here is applied of a stream, or was before it was forgotten. A joiner has
