@@ -74,8 +74,8 @@ pub(super) struct SettingArgs {
     multicast_interface: Vec<String>,
     /// File with the mesh's keys, one a line; the first one closes packets [default: none]
     ///
-    /// Only this peer's user, and a group, may read it. A single key can also come in WEFT_KEY, but never as a
-    /// flag, which everybody on the host could read. `weft keys new` makes one.
+    /// Only this peer's user, and a group, may read it. A single key can also come in WEFT_KEY, but
+    /// never as a flag, which everybody on the host could read. `weft keys new` makes one.
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     key_file: Option<String>,
     /// Allow an address beyond loopback although packets are not encrypted
