@@ -144,12 +144,13 @@ fn a_process_that_slept_for_half_a_day_flushes_when_it_wakes() {
 #[test]
 fn who_meets_a_mesh_it_never_knew_drops_its_caches_for_what_that_has_forgotten() {
     let (mut net, gone) = mesh_that_loses_a_writer(41, |net| net.kill(0));
-    // Two that have always been on their own, and have joined long ago.
-    for index in [4, 5] {
-        net.start(index, config(index, 1), &[addr(4)]);
-    }
-    publish(&mut net, 4, 10);
+    // Two that have always been on their own; one has joined the other long ago, and flushed then.
+    net.start(4, config(4, 1), &[addr(4)]);
+    net.run_for(2 * SECOND);
+    publish(&mut net, 4, 5_000);
+    net.start(5, config(5, 1), &[addr(4)]);
     net.run_for(120 * SECOND);
+    assert_eq!(net.peer(5).flushes, [FlushReason::Joined]);
     assert!(nobody_tracks(&net, gone), "it is forgotten");
     let before: Vec<usize> = [4, 5].map(|at| net.peer(at).flushes.len()).to_vec();
     let now = net.now();
