@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use self::chunk::SECTION_BYTES_MAX;
@@ -57,7 +57,7 @@ const OUTBOX_SECTIONS_MAX: usize = 1024;
 const CONTACTS_MAX: usize = 1024;
 
 /// What a [`Directory`] needs to know at its start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct DirectoryConfig {
     /// This peer's name: 1 to 64 bytes of printable ASCII. Short is better, it is in every digest.
     pub(crate) node_id: String,
@@ -69,8 +69,8 @@ pub(crate) struct DirectoryConfig {
     pub(crate) cluster: String,
     /// The first facts about this peer.
     pub(crate) facts: Vec<(String, String)>,
-    /// Told when there is something to send.
-    pub(crate) wake: Arc<Notify>,
+    /// Called when there is something to send.
+    pub(crate) wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// How fast things go; tests go faster.

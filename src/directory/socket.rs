@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use chitchat::transport::{Socket, Transport};
 use chitchat::{ChitchatMessage, Deserializable, Serializable};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use super::supervisor::Shared;
 use super::{chunk, guard, lock};
@@ -38,8 +38,8 @@ pub(super) struct MeshSocket {
     pub(super) shared: Arc<Shared>,
     pub(super) messages: mpsc::Receiver<(SocketAddr, Vec<u8>)>,
     pub(super) outbox: mpsc::Sender<(SocketAddr, Vec<u8>)>,
-    /// Told when the outbox has something.
-    pub(super) wake: Arc<Notify>,
+    /// Called when the outbox has something.
+    pub(super) wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 #[async_trait]
@@ -59,7 +59,7 @@ impl Socket for MeshSocket {
                     counters.sections_out.add(1);
                     permit.send((to, section));
                 }
-                self.wake.notify_one();
+                (self.wake)();
             }
             Err(_) => counters.outbox_dropped.add(1),
         }

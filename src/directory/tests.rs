@@ -23,7 +23,7 @@ fn start(n: usize, facts: &[(&str, &str)]) -> Directory {
         addr: addr(n),
         cluster: "test".to_owned(),
         facts,
-        wake: Arc::default(),
+        wake: Arc::new(|| {}),
     };
     Directory::start_tuned(config, FAST).unwrap()
 }
@@ -208,7 +208,7 @@ async fn another_cluster_learns_nothing() {
         addr: addr(1),
         cluster: "other".to_owned(),
         facts: vec![],
-        wake: Arc::default(),
+        wake: Arc::new(|| {}),
     };
     let net =
         Net::new(vec![start(0, &[("role", "a")]), Directory::start_tuned(other, FAST).unwrap()], 0);

@@ -13,6 +13,10 @@ use super::{counters::Volume, sys};
 /// How many messages one receive call may fill: what `quinn-udp` asks of one `recvmmsg`.
 pub(super) const SLOTS: usize = 32;
 
+/// How many buffers are offered to a receive call at first, and all once it has filled these: to
+/// hand over a buffer costs something, and mostly one datagram comes at a time.
+const SLOTS_AT_FIRST: usize = 4;
+
 /// Bytes per message. The longest UDP payload is 65,527 bytes and the kernel joins no more than
 /// that, so a buffer of this size is never filled to its end.
 const SLOT_BYTES: usize = 64 * 1024;
@@ -35,6 +39,8 @@ pub(crate) struct RecvArena {
     slot_bytes: usize,
     metas: [RecvMeta; SLOTS],
     messages: usize,
+    /// How many buffers the next receive call is offered.
+    offered: usize,
 }
 
 impl Default for RecvArena {
@@ -56,6 +62,7 @@ impl RecvArena {
             slot_bytes,
             metas: [RecvMeta::default(); SLOTS],
             messages: 0,
+            offered: SLOTS_AT_FIRST,
         }
     }
 
@@ -83,15 +90,19 @@ impl RecvArena {
         self.messages = 0;
     }
 
-    /// Lets `fill` write messages into the buffers and their senders and lengths into the metas;
-    /// it returns how many it filled.
+    /// Lets `fill` write messages into the buffers that are offered, and their senders and lengths
+    /// into as many metas; it returns how many it filled.
     pub(super) fn fill<E>(
         &mut self,
-        fill: impl FnOnce(sys::Slots<'_>, &mut [RecvMeta; SLOTS]) -> Result<usize, E>,
+        fill: impl FnOnce(sys::Slots<'_>, &mut [RecvMeta]) -> Result<usize, E>,
     ) -> Result<usize, E> {
         self.messages = 0;
-        let slots = self.bytes.chunks_exact_mut(self.slot_bytes);
-        let filled = fill(slots, &mut self.metas)?.min(SLOTS);
+        let offered = std::mem::replace(&mut self.offered, SLOTS_AT_FIRST);
+        let slots = self.bytes[..offered * self.slot_bytes].chunks_exact_mut(self.slot_bytes);
+        let filled = fill(slots, &mut self.metas[..offered])?.min(offered);
+        if filled == offered {
+            self.offered = SLOTS;
+        }
         for meta in &mut self.metas[..filled] {
             meta.addr = canonical(meta.addr);
             meta.len = meta.len.min(self.slot_bytes);

@@ -19,7 +19,7 @@ use super::{
     bind::{BindError, PortOptions},
     counters::Counters,
     iface::{self, Interface},
-    udp::UdpPort,
+    udp::{Intake, UdpPort},
 };
 
 /// Why a group could not be joined. Nothing is left joined; unicast is not affected.
@@ -114,9 +114,6 @@ impl MulticastPort {
     ///
     /// # Errors
     /// [`MulticastError`], one line.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime with its network driver on.
     pub(crate) fn join(
         group: SocketAddr,
         interfaces: &[String],
@@ -156,20 +153,17 @@ impl MulticastPort {
         &self.group
     }
 
-    /// As [`UdpPort::recv`].
+    /// As [`UdpPort::try_recv`].
     ///
     /// # Errors
-    /// As [`UdpPort::recv`].
-    pub(crate) async fn recv(&self, arena: &mut RecvArena) -> io::Result<usize> {
-        self.port.recv(arena).await
+    /// As [`UdpPort::try_recv`].
+    pub(crate) fn try_recv(&self, arena: &mut RecvArena) -> io::Result<Intake> {
+        self.port.try_recv(arena)
     }
 
-    /// As [`UdpPort::try_recv`].
-    ///
-    /// # Errors
-    /// As [`UdpPort::try_recv`].
-    pub(crate) fn try_recv(&self, arena: &mut RecvArena) -> io::Result<usize> {
-        self.port.try_recv(arena)
+    /// The port below.
+    pub(super) const fn port(&self) -> &UdpPort {
+        &self.port
     }
 
     /// A copy of the counters; only the receiving ones move.
@@ -195,7 +189,7 @@ const SCOPE_MASK: u16 = 0x000f;
 const SCOPE_LINK_LOCAL: u16 = 2;
 
 fn join_on(port: &UdpPort, group: IpAddr, index: u32) -> io::Result<()> {
-    let socket = SockRef::from(port.socket.get_ref());
+    let socket = SockRef::from(&port.socket);
     match group {
         IpAddr::V4(v4) => {
             socket.join_multicast_v4_n(&v4, &socket2::InterfaceIndexOrAddress::Index(index))

@@ -11,16 +11,15 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, SocketAddrV6},
     sync::atomic::Ordering::Relaxed,
-    time::Duration,
+    time::{Duration, Instant},
 };
-
-use tokio::time::{Instant, sleep};
 
 use super::{
     counters::{SendErrorKind, SendErrors, Volume},
     multicast::MulticastGroup,
     sys::{Message, Via},
     udp::UdpPort,
+    wait,
 };
 
 /// Datagrams the kernel splits off one message at most: its own limit since GSO exists (newer
@@ -33,9 +32,6 @@ const SPLIT_BYTES_MAX: usize = 65_000;
 /// How long to wait for a full send buffer by default. A gigabit link drains 600 KB in that time;
 /// what still finds no room then is better repaired later than waited for now.
 pub(crate) const SEND_PATIENCE: Duration = Duration::from_millis(5);
-
-/// How long to wait before a full send buffer is tried again: the timer's own step.
-const SEND_PAUSE: Duration = Duration::from_millis(1);
 
 /// What became of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,9 +65,7 @@ impl UdpPort {
     /// Sends `segments`, cut into datagrams of `segment_size` bytes (the last may be shorter), to
     /// each destination; waits up to `patience` in all while the send buffer is full. Nothing is
     /// sent for no bytes; a size of 0, or one above the length, means one datagram.
-    ///
-    /// Dropping the future stops it there: what was sent is sent, and counted.
-    pub(crate) async fn send_fan_all(
+    pub(crate) fn send_fan_all(
         &self,
         dests: &[SocketAddr],
         segments: &[u8],
@@ -83,10 +77,11 @@ impl UdpPort {
         let mut deadline = None;
         while !self.drive(&run, &mut progress) {
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
-            if Instant::now() >= deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 break;
             }
-            sleep(SEND_PAUSE).await;
+            wait::until_writable(&self.socket, left);
         }
         self.conclude(&run, progress)
     }
@@ -158,7 +153,7 @@ impl UdpPort {
     /// One system call with the messages from `at` on.
     fn offer(&self, plan: &Plan<'_>, at: Cursor) -> io::Result<usize> {
         self.tally.send_call();
-        self.path.send(self.socket.get_ref(), plan.messages(at))
+        self.path.send(&self.socket, plan.messages(at))
     }
 }
 

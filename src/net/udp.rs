@@ -1,7 +1,7 @@
 //! One unicast UDP socket: opening it and receiving from it. Sending is in `send`.
 //!
-//! In: an address and options. Out: datagrams in the caller's [`RecvArena`]. Readiness is tokio's;
-//! the system calls never block.
+//! In: an address and options. Out: datagrams in the caller's [`RecvArena`]. The system calls never
+//! block; waiting is in `wait`.
 
 #[cfg(test)]
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,8 +10,6 @@ use std::{
     net::{SocketAddr, UdpSocket},
     sync::atomic::AtomicBool,
 };
-
-use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     arena::RecvArena,
@@ -39,9 +37,7 @@ pub(super) struct Capabilities {
 /// A bound UDP socket. Datagrams are never fragmented, and groups joined by others don't arrive.
 #[derive(Debug)]
 pub(crate) struct UdpPort {
-    /// Watched for reading only: interest in writing would wake the loop each time a receiver of
-    /// ours makes room in the send buffer, once for every packet.
-    pub(super) socket: AsyncFd<UdpSocket>,
+    pub(super) socket: UdpSocket,
     pub(super) path: sys::Path,
     /// Whether the kernel may be asked to split. Cleared for good when it turns out that it can't;
     /// relaxed, as reading an old value only asks once more.
@@ -57,9 +53,6 @@ impl UdpPort {
     ///
     /// # Errors
     /// [`BindError`], one line that names the address and the cause.
-    ///
-    /// # Panics
-    /// Outside a tokio runtime with its network driver on.
     pub(crate) fn bind(addr: SocketAddr, options: PortOptions) -> Result<Self, BindError> {
         Self::open(addr, &options, false)
     }
@@ -75,7 +68,6 @@ impl UdpPort {
             let socket: UdpSocket = socket.into();
             let path = sys::Path::open(&socket, options.portable)?;
             let local = socket.local_addr()?;
-            let socket = sys::watch_reading(socket)?;
             let may_split = AtomicBool::new(path.splits());
             Ok(Self { socket, path, may_split, tally: Tally::default(), local, buffers })
         };
@@ -95,7 +87,7 @@ impl UdpPort {
     /// Datagrams the kernel dropped for want of receive buffer (or for a bad checksum) since the
     /// port was opened; 0 on a system that doesn't tell. One system call.
     pub(crate) fn kernel_drops(&self) -> u64 {
-        sys::kernel_drops(self.socket.get_ref()).unwrap_or(0)
+        sys::kernel_drops(&self.socket).unwrap_or(0)
     }
 
     /// A copy of the counters.
@@ -113,37 +105,25 @@ impl UdpPort {
         }
     }
 
-    /// Waits for datagrams and fills the arena with up to 32 messages (each one datagram, or
-    /// several that the kernel joined); returns how many datagrams that is. Dropping the future
-    /// loses nothing.
+    /// Fills the arena with what has arrived, up to 32 messages (each one datagram, or several that
+    /// the kernel joined). Does not wait.
     ///
     /// # Errors
-    /// What the operating system says about the socket itself. Reports about earlier datagrams
-    /// (a destination refused one) are counted and passed over.
-    pub(crate) async fn recv(&self, arena: &mut RecvArena) -> io::Result<usize> {
-        loop {
-            // The guard is dropped: readiness stays until a receive finds nothing.
-            let _ = self.socket.readable().await?;
-            match self.try_recv(arena) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                received => return received,
-            }
-        }
-    }
-
-    /// As [`Self::recv`], without waiting. For more after a `recv`: on a port that was never
-    /// waited for, tokio may not yet know what has arrived.
-    ///
-    /// # Errors
-    /// `WouldBlock` when nothing is there; otherwise as [`Self::recv`].
-    pub(crate) fn try_recv(&self, arena: &mut RecvArena) -> io::Result<usize> {
+    /// `WouldBlock` when nothing is there; otherwise what the operating system says about the socket
+    /// itself. Reports about earlier datagrams (a destination refused one) are counted and passed
+    /// over.
+    pub(crate) fn try_recv(&self, arena: &mut RecvArena) -> io::Result<Intake> {
         let mut passed_over = 0;
         loop {
-            match self.take(arena) {
+            arena.clear();
+            let sys::Taken { messages, calls, is_drained } = self.path.recv(&self.socket, arena);
+            self.tally.recv_calls(calls);
+            match messages {
                 Ok(_) => {
                     let (volume, truncated) = arena.volume();
                     self.tally.received(volume, truncated);
-                    return Ok(usize::try_from(volume.packets).unwrap_or(usize::MAX));
+                    let datagrams = usize::try_from(volume.packets).unwrap_or(usize::MAX);
+                    return Ok(Intake { datagrams, is_drained });
                 }
                 Err(error) if is_about_earlier(&error) && passed_over < PASSED_OVER_MAX => {
                     self.tally.recv_error();
@@ -153,28 +133,15 @@ impl UdpPort {
             }
         }
     }
+}
 
-    fn take(&self, arena: &mut RecvArena) -> io::Result<usize> {
-        arena.clear();
-        let mut taken = None;
-        // A batch that came back short has emptied the socket. Saying "would block" then tells
-        // tokio so, and saves the call that would find nothing: a datagram that arrives meanwhile
-        // is a new event for the poller, which this does not take away.
-        let noted = self.socket.try_io(Interest::READABLE, |socket| {
-            let sys::Taken { messages, calls, is_drained } = self.path.recv(socket, arena);
-            self.tally.recv_calls(calls);
-            match messages {
-                Ok(count) => taken = Some(count),
-                Err(error) => return Err(error),
-            }
-            if is_drained { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match (taken, noted) {
-            (Some(count), _) => Ok(count),
-            (None, Err(error)) => Err(error),
-            (None, Ok(())) => Ok(0),
-        }
-    }
+/// What one receive brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Intake {
+    /// Datagrams in the arena now.
+    pub(crate) datagrams: usize,
+    /// Whether the socket is known to have no more.
+    pub(crate) is_drained: bool,
 }
 
 /// Whether an error on receiving is the network's answer to something sent earlier.

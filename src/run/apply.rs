@@ -114,13 +114,16 @@ impl Applier {
         arrival.body.for_each_run(|name, kind, records| {
             let begin = hashes.len();
             records.hashes_into(hasher, &mut hashes);
-            match records {
-                Records::Hashes(_) => keys.resize(hashes.len(), None),
-                Records::Keys(texts) => keys.extend(texts.into_iter().map(Some)),
+            if let Records::Keys(texts) = records {
+                keys.resize(begin, None);
+                keys.extend(texts.into_iter().map(Some));
             }
             runs.push(AppliedRun { namespace: name.into(), kind, records: begin..hashes.len() });
         });
-        let keyed = keys.iter().any(Option::is_some);
+        let keyed = !keys.is_empty();
+        if keyed {
+            keys.resize(hashes.len(), None);
+        }
         let batch = AppliedBatch {
             origin_name: self.name_of(node, arrival.origin.peer),
             peer: arrival.origin.peer.0,

@@ -1,13 +1,12 @@
 //! The loop's sockets as one: what arrives on either, and runs of packets that leave together.
 
-use std::future::pending;
-use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use weft_proto::event::Via;
 use weft_proto::node::Destination;
 
-use crate::net::{MulticastPort, RecvArena, SEND_PATIENCE, SendReport, UdpPort};
+use crate::net::{MulticastPort, RecvArena, SEND_PATIENCE, SendReport, UdpPort, Waker};
 
 /// Bytes in one run: below what segmentation offload takes in one call.
 const RUN_BYTES_MAX: usize = 60_000;
@@ -56,6 +55,8 @@ pub(super) struct Ears {
     pub(super) multicast: Option<MulticastPort>,
     arena: RecvArena,
     multicast_arena: RecvArena,
+    /// Whether there may be something to receive, on the port and in the group.
+    ready: [bool; 2],
     run: Run,
     /// Packets the system did not take in time; the mesh repairs what was in them.
     pub(super) unsent: u64,
@@ -68,35 +69,36 @@ impl Ears {
             multicast,
             arena: RecvArena::new(),
             multicast_arena: RecvArena::new(),
+            ready: [false; 2],
             run: Run::default(),
             unsent: 0,
         }
     }
 
-    /// Waits for datagrams on either port; they are then in the arena of the port that is named.
-    pub(super) async fn recv(&mut self) -> (Via, io::Result<usize>) {
-        let multicast = async {
-            match &self.multicast {
-                Some(port) => port.recv(&mut self.multicast_arena).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            got = self.port.recv(&mut self.arena) => (Via::Unicast, got),
-            got = multicast => (Via::Multicast, got),
+    /// Sleeps until something can be received, the waker is called, or the time is up; not at all
+    /// while something was left by the last receive.
+    pub(super) fn sleep(&mut self, waker: &Waker, timeout: Option<Duration>) {
+        let timeout = if self.ready == [false; 2] { timeout } else { Some(Duration::ZERO) };
+        let seen = waker.sleep(&self.port, self.multicast.as_ref(), timeout);
+        for (ready, seen) in self.ready.iter_mut().zip(seen) {
+            *ready |= seen;
         }
     }
 
-    /// Takes what has arrived on a port without waiting; zero when there is nothing.
-    pub(super) fn try_recv(&mut self, via: Via) -> usize {
+    /// Takes what has arrived on a port; zero when there is nothing.
+    pub(super) fn receive(&mut self, via: Via) -> usize {
+        let ready = &mut self.ready[via as usize];
+        if !*ready {
+            return 0;
+        }
         let got = match (via, &self.multicast) {
             (Via::Unicast, _) => self.port.try_recv(&mut self.arena),
             (Via::Multicast, Some(port)) => port.try_recv(&mut self.multicast_arena),
             (Via::Multicast, None) => return 0,
         };
         // Errors are counted by the port; there is nothing else to do about them.
-        got.unwrap_or(0)
+        *ready = got.as_ref().is_ok_and(|intake| !intake.is_drained);
+        got.map_or(0, |intake| intake.datagrams)
     }
 
     /// What the last receive brought.
@@ -109,26 +111,22 @@ impl Ears {
     }
 
     /// Adds a packet to the run; sends the run first if it is of another kind.
-    pub(super) async fn send(&mut self, to: Destination, packet: &[u8]) {
+    pub(super) fn send(&mut self, to: Destination, packet: &[u8]) {
         if self.run.takes(&to, packet.len()) {
             self.run.add(packet);
             return;
         }
-        self.flush().await;
+        self.flush();
         self.run.start(to, packet);
     }
 
     /// Sends the run.
-    pub(super) async fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         let Some(to) = self.run.to.take() else { return };
         let (bytes, size) = (&self.run.bytes[..], self.run.size);
         let report: SendReport = match &to {
-            Destination::Many(addrs) => {
-                self.port.send_fan_all(addrs, bytes, size, SEND_PATIENCE).await
-            }
-            Destination::One(addr) => {
-                self.port.send_fan_all(&[*addr], bytes, size, SEND_PATIENCE).await
-            }
+            Destination::Many(addrs) => self.port.send_fan_all(addrs, bytes, size, SEND_PATIENCE),
+            Destination::One(addr) => self.port.send_fan_all(&[*addr], bytes, size, SEND_PATIENCE),
             Destination::Multicast => match &self.multicast {
                 Some(port) => self.port.send_multicast(port.group(), bytes, size),
                 None => return,

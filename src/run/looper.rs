@@ -1,12 +1,10 @@
 //! One turn after another: receive, publish, let time pass, apply, send, sleep.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Sleep;
 use weft_proto::event::{Arrival, Output, Via};
 use weft_proto::id::KeyHasher;
 use weft_proto::member::MemberEvent;
@@ -61,9 +59,6 @@ pub(crate) struct Looper {
     tokens: Tokens,
     view_at: Instant,
     view_stale: bool,
-    /// Wakes the loop; set while `timer_at` says for when.
-    timer: Pin<Box<Sleep>>,
-    timer_at: Option<Instant>,
     packet: Vec<u8>,
     arrivals: Vec<Arrival>,
 }
@@ -104,8 +99,6 @@ impl Looper {
             tokens: Tokens::default(),
             view_at: Instant::ZERO,
             view_stale: true,
-            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            timer_at: None,
             packet: Vec::new(),
             arrivals: Vec::new(),
         };
@@ -118,14 +111,10 @@ impl Looper {
         Arc::clone(&self.shared)
     }
 
-    /// Runs until the mesh was left.
-    pub(super) async fn run(mut self) {
-        let mut arrived = None;
+    /// Runs until the mesh was left; then what works beside the loop is to be stopped.
+    pub(super) fn run(mut self) -> (Directory, Resolver) {
         loop {
             let moment = now();
-            if let Some(via) = arrived {
-                self.handle(moment, via);
-            }
             self.receive(moment);
             self.take_commands(moment);
             self.take_seeds(moment);
@@ -135,7 +124,7 @@ impl Looper {
                 self.node.handle_timeout(moment);
             }
             self.take_outputs(moment);
-            self.transmit(moment).await;
+            self.transmit(moment);
             self.advance_horizon();
             if !self.tokens.is_idle() {
                 self.tokens.serve(&self.node, now());
@@ -144,7 +133,7 @@ impl Looper {
                 break;
             }
             self.refresh_view(moment);
-            arrived = self.sleep().await;
+            self.sleep();
         }
         self.view_stale = true;
         self.publish_view(now());
@@ -157,14 +146,13 @@ impl Looper {
             // The caller may have stopped waiting.
             let _ = answer.send(self.confirmed);
         }
-        self.directory.shutdown().await;
-        self.resolver.stop().await;
+        (self.directory, self.resolver)
     }
 
     fn receive(&mut self, moment: Now) {
         for via in [Via::Unicast, Via::Multicast] {
             for _ in 0..RECEIVES_PER_TURN {
-                if self.ears.try_recv(via) == 0 {
+                if self.ears.receive(via) == 0 {
                     break;
                 }
                 self.handle(moment, via);
@@ -320,11 +308,11 @@ impl Looper {
         }
     }
 
-    async fn transmit(&mut self, moment: Now) {
+    fn transmit(&mut self, moment: Now) {
         while let Some(transmit) = self.node.poll_transmit(moment, &mut self.packet) {
-            self.ears.send(transmit.to, &self.packet).await;
+            self.ears.send(transmit.to, &self.packet);
         }
-        self.ears.flush().await;
+        self.ears.flush();
         // Closing the last batch made an output, and what followed from datagrams may have too.
         self.take_outputs(moment);
     }
@@ -380,37 +368,16 @@ impl Looper {
             .min()
     }
 
-    /// Makes sure that the timer fires at the deadline, or before it.
-    ///
-    /// A timer that would fire too early is left as it is: setting one makes the runtime wake
-    /// itself by a system call, and waking once for nothing costs less than that each time.
-    fn arm_timer(&mut self) {
-        let Some(deadline) = self.deadline() else { return };
-        if self.timer_at.is_none_or(|at| deadline < at) {
-            let wait = deadline.saturating_since(now().at);
-            self.timer.as_mut().reset(tokio::time::Instant::now() + wait);
-            self.timer_at = Some(deadline);
-        }
-    }
-
-    /// Sleeps until a datagram, whatever else wakes the loop, or the deadline. Datagrams are then in
-    /// the arena of the port that is returned.
-    async fn sleep(&mut self) -> Option<Via> {
+    /// Sleeps until a datagram, a call, or the deadline.
+    fn sleep(&mut self) {
         // With the window full the queue is not looked at, so it must not keep the loop awake.
-        if self.node.has_room() && !self.shared.queue.prepare_sleep() {
-            // There is more to publish. The runtime looks at its sockets and timers meanwhile.
-            tokio::task::yield_now().await;
-            return None;
-        }
-        self.arm_timer();
-        let mut arrived = None;
-        tokio::select! {
-            biased;
-            (via, got) = self.ears.recv() => arrived = got.is_ok().then_some(via),
-            () = self.shared.wake.notified() => {}
-            () = self.timer.as_mut(), if self.timer_at.is_some() => self.timer_at = None,
-        }
+        let timeout = if self.node.has_room() && !self.shared.queue.prepare_sleep() {
+            // There is more to publish: only a look at the sockets.
+            Some(Duration::ZERO)
+        } else {
+            self.deadline().map(|deadline| deadline.saturating_since(now().at))
+        };
+        self.ears.sleep(&self.shared.wake, timeout);
         self.shared.queue.awake();
-        arrived
     }
 }

@@ -3,7 +3,8 @@
 //! In: datagrams, records from the publish queue, commands, the passing of time. Out: datagrams,
 //! records applied to the caches, batches for watchers, and a view of the whole that anyone may
 //! read. It runs on a thread of its own, so that neither a busy application nor a blocking one
-//! delays a probe or a repair.
+//! delays a probe or a repair. A second thread does what is slow and seldom, by tokio: the
+//! directory, and looking up seeds.
 //!
 //! Application threads never touch the node: they push into a bounded lock-free queue and read
 //! views that are swapped in atomically.
@@ -22,12 +23,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use weft_proto::id::PeerName;
 use weft_proto::key::{Key, KeyId};
 use weft_proto::node::KeyRefusal;
 
 use crate::coherence::{PublishQueue, Registry};
+use crate::net::Waker;
 use crate::view::{StartError, View, WatchBatch};
 
 pub(crate) use self::startup::Settings;
@@ -71,7 +73,7 @@ pub(crate) struct Shared {
     /// What watchers read; `None` is the last.
     pub(crate) watchers: broadcast::Sender<Option<WatchBatch>>,
     /// Ends the loop's sleep. Whoever leaves something for the loop calls it afterwards.
-    pub(crate) wake: Arc<Notify>,
+    pub(crate) wake: Arc<Waker>,
     /// The loop has ended; the view no longer changes.
     pub(crate) stopped: AtomicBool,
 }
@@ -94,7 +96,7 @@ impl Drop for Running {
         // ended, or commands wait that will end it, there is nothing to do.
         let (answer, _) = oneshot::channel();
         let _ = self.commands.try_send(Command::Leave(answer));
-        self.shared.wake.notify_one();
+        self.shared.wake.wake();
     }
 }
 
@@ -118,7 +120,7 @@ impl Running {
     /// Leaves a command for the loop; false when that has ended.
     async fn command(&self, command: Command) -> bool {
         let sent = self.commands.send(command).await.is_ok();
-        self.shared.wake.notify_one();
+        self.shared.wake.wake();
         sent
     }
 

@@ -1,12 +1,14 @@
 //! From settings to a running loop: sockets, identity, randomness, the thread.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::runtime::Handle;
+use tokio::sync::{broadcast, mpsc, oneshot};
 use weft_proto::event::NodeConfig;
 use weft_proto::horizon::HorizonConfig;
 use weft_proto::id::{Boot, ClusterName, Label, PeerName};
@@ -22,7 +24,7 @@ use super::{Command, Shared};
 use crate::cache::BootTime;
 use crate::coherence::{PublishQueue, Registry};
 use crate::directory::{Directory, DirectoryConfig};
-use crate::net::{self, MulticastError, MulticastPort, PortOptions, UdpPort};
+use crate::net::{self, MulticastError, MulticastPort, PortOptions, UdpPort, Waker};
 use crate::view::{Multicast, StartError, View};
 
 /// Everything a loop needs to know, checked.
@@ -57,36 +59,50 @@ pub(super) fn now() -> Now {
     }
 }
 
-/// The loop's thread: a runtime with one thread, and in it the loop.
+/// The loop's thread.
 pub(super) fn thread_main(
     settings: Settings,
     registry: Arc<Registry>,
     commands: mpsc::Receiver<Command>,
     started: oneshot::Sender<Result<Arc<Shared>, StartError>>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
+    let opened = start_tasks().and_then(|(tasks, stop)| {
+        let _inside = tasks.enter();
+        Looper::open(settings, registry, commands).map(|looper| (looper, stop))
+    });
+    let (looper, stop) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             // Nobody listening means the caller gave up waiting; there is nobody to tell.
-            let _ = started.send(Err(StartError::Thread(error.to_string())));
+            let _ = started.send(Err(error));
             return;
         }
     };
-    runtime.block_on(async {
-        match Looper::open(settings, registry, commands) {
-            Ok(looper) => {
-                let shared = looper.shared();
-                if started.send(Ok(Arc::clone(&shared))).is_ok() {
-                    looper.run().await;
-                }
-                shared.queue.close();
-            }
-            Err(error) => {
-                let _ = started.send(Err(error));
-            }
+    let shared = looper.shared();
+    if started.send(Ok(Arc::clone(&shared))).is_ok() {
+        // Without its thread there is nothing to stop.
+        let _ = stop.send(looper.run());
+    }
+    shared.queue.close();
+}
+
+/// A thread for what is slow and seldom, the directory and looking up seeds, with a runtime for
+/// them. It ends when it was sent both, and has stopped them, or when the sender is dropped.
+fn start_tasks() -> Result<(Handle, oneshot::Sender<(Directory, Resolver)>), StartError> {
+    let failed = |error: io::Error| StartError::Thread(error.to_string());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let handle = runtime.handle().clone();
+    let (stop, stopped) = oneshot::channel::<(Directory, Resolver)>();
+    let serve = async {
+        if let Ok((directory, resolver)) = stopped.await {
+            directory.shutdown().await;
+            resolver.stop().await;
         }
-    });
+    };
+    let thread = std::thread::Builder::new().name("weft-tasks".to_owned());
+    thread.spawn(move || runtime.block_on(serve)).map_err(failed)?;
+    Ok((handle, stop))
 }
 
 /// The cipher that this processor is good at; peers open either.
@@ -189,14 +205,14 @@ impl Looper {
         config.multicast = multicast.is_some();
         let node = Node::new(config, start);
 
-        let wake = Arc::new(Notify::new());
-        let waker = Arc::clone(&wake);
-        registry.desk().open(Box::new(move || waker.notify_one()));
-        let waker = Arc::clone(&wake);
-        let queue = Arc::new(PublishQueue::new(
-            settings.queue_capacity,
-            Box::new(move || waker.notify_one()),
-        ));
+        let wake = Waker::open(settings.portable);
+        let wake = Arc::new(wake.map_err(|error| StartError::Thread(error.to_string()))?);
+        let call = || {
+            let wake = Arc::clone(&wake);
+            move || wake.wake()
+        };
+        registry.desk().open(Box::new(call()));
+        let queue = Arc::new(PublishQueue::new(settings.queue_capacity, Box::new(call())));
         let (watchers, _) = broadcast::channel(settings.watch_batches);
         let shared = Arc::new(Shared {
             queue,
@@ -213,14 +229,14 @@ impl Looper {
             addr,
             cluster: settings.cluster.to_string(),
             facts: settings.facts.clone(),
-            wake: Arc::clone(&wake),
+            wake: Arc::new(call()),
         })
         .map_err(|error| StartError::Facts(error.to_string()))?;
         let resolver = Resolver::start(settings.seeds.clone());
-        let mut seeds = resolver.watch();
+        let (mut seeds, call) = (resolver.watch(), call());
         tokio::spawn(async move {
             while seeds.changed().await.is_ok() {
-                wake.notify_one();
+                call();
             }
         });
         let ears = Ears::new(port, multicast);

@@ -5,11 +5,12 @@ use std::{
     fs, io,
     mem::MaybeUninit,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr,
 };
 
 use quinn_udp::{UdpSockRef, UdpSocketState};
+use rustix::event::{EventfdFlags, eventfd};
 use socket2::{SockRef, Socket};
 use std::net::UdpSocket;
 
@@ -64,15 +65,16 @@ impl Native {
         self.state.gro_segments() > 1
     }
 
-    /// One `recvmmsg` into all buffers.
+    /// One `recvmmsg` into the buffers that the arena offers.
     pub(super) fn recv(&self, socket: &UdpSocket, arena: &mut RecvArena) -> Taken {
+        let mut offered = 0;
         let messages = arena.fill(|mut slots, metas| {
-            let mut buffers: [io::IoSliceMut<'_>; SLOTS] = std::array::from_fn(|_| {
-                io::IoSliceMut::new(slots.next().expect("invariant: an arena has SLOTS buffers"))
-            });
-            self.state.recv(UdpSockRef::from(socket), &mut buffers, metas)
+            offered = slots.len();
+            let mut buffers: [io::IoSliceMut<'_>; SLOTS] =
+                std::array::from_fn(|_| io::IoSliceMut::new(slots.next().unwrap_or_default()));
+            self.state.recv(UdpSockRef::from(socket), &mut buffers[..offered], metas)
         });
-        let is_drained = matches!(messages, Ok(count) if count < SLOTS);
+        let is_drained = matches!(messages, Ok(count) if count < offered);
         Taken { messages, calls: 1, is_drained }
     }
 }
@@ -321,6 +323,23 @@ pub(in crate::net) fn carries_multicast(name: &str) -> bool {
     };
     let digits = text.trim().trim_start_matches("0x");
     u32::from_str_radix(digits, 16).map_or(true, |flags| flags & FLAG_MULTICAST != 0)
+}
+
+/// A descriptor that can be read while its number is not zero.
+pub(super) fn bell() -> io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+/// Raises the number of a [`bell`].
+pub(super) fn ring(bell: &OwnedFd) {
+    // An error means that it is as high as it goes, and so can be read.
+    let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+}
+
+/// Sets the number of a [`bell`] to zero.
+pub(super) fn hush(bell: &OwnedFd) {
+    // An error means that it is zero.
+    let _ = rustix::io::read(bell, &mut [0; size_of::<u64>()]);
 }
 
 /// Makes the kernel refuse to split what this socket sends, as it does where it can't: without

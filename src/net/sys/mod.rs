@@ -4,14 +4,15 @@
 //! not know. All of it is stateless but for the native receive path's memory of the socket.
 
 use std::{
-    io,
+    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
     slice::ChunksExactMut,
 };
 
 use std::net::UdpSocket;
-
-use tokio::io::{Interest, unix::AsyncFd};
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 
 use super::arena::RecvArena;
 
@@ -71,15 +72,59 @@ pub(super) struct Taken {
     pub(super) is_drained: bool,
 }
 
-/// Has tokio watch a socket for what arrives, and for nothing else.
-///
-/// # Errors
-/// What the operating system says.
-pub(super) fn watch_reading(socket: UdpSocket) -> io::Result<AsyncFd<UdpSocket>> {
-    // SAFETY: a standard socket owns its descriptor: it is open and the same for as long as the
-    // socket lives, and the socket moves into the `AsyncFd`, which ends the watch before it is
-    // dropped.
-    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(Into::into)
+/// What ends the sleep of a thread: it can be read from the first [`Bell::ring`] on, until
+/// [`Bell::hush`].
+#[derive(Debug)]
+pub(super) enum Bell {
+    /// A number that the kernel keeps.
+    #[cfg(target_os = "linux")]
+    Native(OwnedFd),
+    /// A pipe with at most one byte for each call that found the thread asleep.
+    Portable(PipeReader, PipeWriter),
+}
+
+impl Bell {
+    /// One that has not rung.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub(super) fn open(portable: bool) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        if !portable {
+            return linux::bell().map(Self::Native);
+        }
+        let _ = portable;
+        io::pipe().map(|(reader, writer)| Self::Portable(reader, writer))
+    }
+
+    /// From now on it can be read.
+    pub(super) fn ring(&self) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Native(bell) => linux::ring(bell),
+            // It can't be full: a byte for each sleep, and each sleep begins by taking them.
+            Self::Portable(_, writer) => drop((&*writer).write(&[1])),
+        }
+    }
+
+    /// Takes back what rang. Only for a bell that can be read: else it may block.
+    pub(super) fn hush(&self) {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Native(bell) => linux::hush(bell),
+            Self::Portable(reader, _) => drop((&*reader).read(&mut [0; 64])),
+        }
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Native(bell) => bell.as_fd(),
+            Self::Portable(reader, _) => reader.as_fd(),
+        }
+    }
 }
 
 /// How datagrams go in and out.
