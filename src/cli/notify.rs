@@ -3,7 +3,9 @@
 
 use std::ffi::OsStr;
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt as _;
+#[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
@@ -16,12 +18,17 @@ pub(super) fn notify(state: &str) {
 }
 
 fn send(target: &OsStr, state: &str) -> io::Result<()> {
-    // A leading @ stands for the zero byte of the abstract namespace.
-    let addr = match target.as_bytes() {
-        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-        _ => SocketAddr::from_pathname(target)?,
-    };
+    let addr = address(target)?;
     UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &addr).map(|_| ())
+}
+
+fn address(target: &OsStr) -> io::Result<SocketAddr> {
+    // A leading @ stands for the zero byte of the abstract namespace.
+    #[cfg(target_os = "linux")]
+    if let [b'@', name @ ..] = target.as_bytes() {
+        return SocketAddr::from_abstract_name(name);
+    }
+    SocketAddr::from_pathname(target)
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ pub(super) struct Via {
     /// Its IPv4 address, which names it where an index does not.
     pub(super) v4: Option<Ipv4Addr>,
     /// The IPv4 address to send from, where the socket is bound to one.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "others take none"))]
     pub(super) source: Option<Ipv4Addr>,
 }
 
