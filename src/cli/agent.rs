@@ -43,15 +43,15 @@ pub(super) fn run(args: &AgentArgs) -> Result<ExitCode, Failure> {
 
 /// The peer's life, from the first port to the last packet.
 async fn live(config: AgentConfig) -> Result<ExitCode, Failure> {
-    let start_failed = |message: String| Failure::new(AGENT, message);
+    let failed = |message: String| Failure::new(AGENT, message);
     // Before anything takes long: a signal that comes now must already count.
-    let mut signals = Signals::listen()
-        .map_err(|error| start_failed(format!("cannot listen for signals: {error}")))?;
+    let mut signals =
+        Signals::listen().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
     let keys = read_keys(&config)?;
     let token = config.http_token.read(Token::new)?;
     let listener = match config.http.value {
         HttpListen::Off => None,
-        HttpListen::At(addr) => Some(listen(addr).await.map_err(start_failed)?),
+        HttpListen::At(addr) => Some(listen(addr).await.map_err(failed)?),
     };
     let mesh = builder(&config, keys).start().await.map_err(|error| start_failure(&error))?;
     let expects_peers = !config.seeds.value.is_empty()
@@ -69,21 +69,29 @@ async fn live(config: AgentConfig) -> Result<ExitCode, Failure> {
     let lifetime = async {
         tokio::select! {
             signal = signals.wait_for_end() => info!(signal, "leaving"),
+            () = mesh.ended() => {
+                return Err(failed("the mesh's loop has ended, which it never should".to_owned()));
+            }
             never = tell_when_ready(&mesh, &health) => match never {},
         }
         health.begin_leaving();
         notify("STOPPING=1");
         tokio::select! {
             left = tokio::time::timeout(LEAVE_TIMEOUT, mesh.leave()) => match left {
+                Ok(report) if !report.confirmed && mesh.metrics().records_issued > 0 => {
+                    warn!(waited = ?report.waited, "left, and no peer confirmed the last records: \
+                        whoever did not get them has them in no other way");
+                }
                 Ok(report) => info!(confirmed = report.confirmed, waited = ?report.waited, "left"),
                 Err(_) => warn!(timeout = ?LEAVE_TIMEOUT, "left without waiting any longer"),
             },
             never = signals.end_at_once() => match never {},
         }
+        Ok(ExitCode::SUCCESS)
     };
     tokio::select! {
         () = server => unreachable!("the server runs until it is dropped"),
-        () = lifetime => Ok(ExitCode::SUCCESS),
+        ended = lifetime => ended,
     }
 }
 

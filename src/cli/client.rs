@@ -193,7 +193,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> Failure {
-        Failure::new(UNREACHABLE, format!("no agent answers at {}: {error}", self.base))
+        let problem = match error {
+            ureq::Error::Timeout(_) => "nothing came in time (--timeout)".to_owned(),
+            error => error.to_string(),
+        };
+        Failure::new(UNREACHABLE, format!("no agent answers at {}: {problem}", self.base))
     }
 }
 

@@ -8,7 +8,7 @@ pub(super) const NO: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 /// No agent answers.
 pub(super) const UNREACHABLE: u8 = 3;
-/// The agent answered with an error, or could not start.
+/// The agent answered with an error, could not start, or could not go on.
 pub(super) const AGENT: u8 = 4;
 /// A setting can't be used (`EX_CONFIG` of sysexits).
 pub(super) const CONFIG: u8 = 78;
@@ -22,7 +22,7 @@ Exit codes:
   1    the answer is no (not ready, timeout of wait)
   2    the command line can't be understood
   3    no agent answers
-  4    the agent answered with an error, or could not start
+  4    the agent answered with an error, could not start, or could not go on
   78   a setting can't be used
   130  interrupted";
 

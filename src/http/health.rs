@@ -64,9 +64,14 @@ impl Health {
         }
         let caught_up = self.caught_up.load(Ordering::Relaxed);
         let staying = !self.leaving.load(Ordering::Relaxed);
+        let behind = if joined && heads_known {
+            format!("{missing} records missing")
+        } else {
+            "not known yet what the other peers have".to_owned()
+        };
         vec![
             Gate::new("joined", joined, "no other peer has answered yet"),
-            Gate::new("caught-up", caught_up, &format!("{missing} records missing")),
+            Gate::new("caught-up", caught_up, &behind),
             Gate::new("staying", staying, "the peer is leaving"),
         ]
     }

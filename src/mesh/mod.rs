@@ -265,6 +265,15 @@ impl Mesh {
         }
     }
 
+    /// Waits until the mesh's loop has ended, however it ends; in a standalone mesh for ever.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn ended(&self) {
+        match &self.inner.running {
+            Some(running) => running.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn view(&self) -> Option<Arc<View>> {
         let shared = &self.inner.running.as_ref()?.shared;
         shared.view_read.store(true, Ordering::Relaxed);

@@ -23,6 +23,7 @@ pub(super) struct Doors {
     has_seeds: bool,
     alone: Option<String>,
     refused: Option<String>,
+    looked_at: Instant,
     logged_at: Option<Instant>,
 }
 
@@ -31,8 +32,15 @@ impl Doors {
         self.has_seeds = seeds.iter().any(|seed| *seed != own);
     }
 
+    /// When to look again, though nothing has happened: that no seed has answered.
+    pub(super) fn due(&self, started_at: Instant) -> Option<Instant> {
+        let at = started_at + ANSWER_WITHIN;
+        (self.has_seeds && self.looked_at < at).then_some(at)
+    }
+
     /// Looks again.
     pub(super) fn look(&mut self, node: &Node, now: Now, started_at: Instant) {
+        self.looked_at = now.at;
         let waited = now.at >= started_at + ANSWER_WITHIN;
         let is_alone = self.has_seeds && waited && node.live_members() == 0;
         let alone = is_alone.then(|| {

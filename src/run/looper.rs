@@ -137,10 +137,7 @@ impl Looper {
         }
         self.view_stale = true;
         self.publish_view(now());
-        self.shared.stopped.store(true, Ordering::Release);
-        self.shared.registry.desk().close();
-        // Without watchers there is nobody to tell.
-        let _ = self.shared.watchers.send(None);
+        self.shared.end();
         // Only now: whoever waits for it may end the process, and the goodbyes with it.
         for answer in self.leaving.drain(..) {
             // The caller may have stopped waiting.
@@ -332,12 +329,14 @@ impl Looper {
         self.view_stale = true;
     }
 
-    /// When the view is to be published again, if it has become old.
+    /// When the view is to be published again: when it has become old, and when there is something
+    /// to warn of.
     fn view_due(&self) -> Option<Instant> {
         // Relaxed: read too late, it costs a delay.
         let read = self.shared.view_read.load(Ordering::Relaxed);
         let every = if read { VIEW_EVERY } else { VIEW_UNREAD_EVERY };
-        self.view_stale.then(|| self.view_at + every)
+        let stale = self.view_stale.then(|| self.view_at + every);
+        stale.into_iter().chain(self.doors.due(self.started_at)).min()
     }
 
     fn refresh_view(&mut self, moment: Now) {

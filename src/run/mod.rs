@@ -78,6 +78,28 @@ pub(crate) struct Shared {
     pub(crate) stopped: AtomicBool,
 }
 
+impl Shared {
+    /// The loop has ended: who publishes, asks for a token or watches is told. Once.
+    fn end(&self) {
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.queue.close();
+        self.registry.desk().close();
+        // Without watchers there is nobody to tell.
+        let _ = self.watchers.send(None);
+    }
+}
+
+/// Ends what the loop shares, however the loop ends.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// A running loop.
 pub(crate) struct Running {
     pub(crate) shared: Arc<Shared>,
@@ -160,8 +182,42 @@ impl Running {
         forgotten.await.unwrap_or(0)
     }
 
+    /// Waits until the loop has ended, however it ends.
+    pub(crate) async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
     /// Whether the loop has ended.
     pub(crate) fn is_stopped(&self) -> bool {
         self.shared.stopped.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Horizon;
+
+    #[test]
+    fn however_the_loop_ends_publishers_and_watchers_are_told() {
+        let (watchers, mut watcher) = broadcast::channel(4);
+        let shared = Arc::new(Shared {
+            queue: Arc::new(PublishQueue::new(4, Box::new(|| {}))),
+            registry: Arc::new(Registry::new(Horizon::unproven())),
+            view: ArcSwap::from_pointee(View::default()),
+            view_read: AtomicBool::new(false),
+            watchers,
+            wake: Arc::new(Waker::open(false).expect("a waker")),
+            stopped: AtomicBool::new(false),
+        });
+        let end = End(Arc::clone(&shared));
+        let looper = std::thread::spawn(move || {
+            let _end = end;
+            panic!("as a loop must never");
+        });
+        assert!(looper.join().is_err());
+        assert!(shared.stopped.load(Ordering::Acquire));
+        assert!(shared.queue.reserve().is_err());
+        assert!(matches!(watcher.try_recv(), Ok(None)));
     }
 }

@@ -20,7 +20,7 @@ use weft_proto::wire::seal::Suite;
 use super::ears::Ears;
 use super::looper::Looper;
 use super::seeds::{Resolver, SeedSpec};
-use super::{Command, Shared};
+use super::{Command, End, Shared};
 use crate::cache::BootTime;
 use crate::coherence::{PublishQueue, Registry};
 use crate::directory::{Directory, DirectoryConfig};
@@ -79,11 +79,11 @@ pub(super) fn thread_main(
         }
     };
     let shared = looper.shared();
-    if started.send(Ok(Arc::clone(&shared))).is_ok() {
+    let _end = End(Arc::clone(&shared));
+    if started.send(Ok(shared)).is_ok() {
         // Without its thread there is nothing to stop.
         let _ = stop.send(looper.run());
     }
-    shared.queue.close();
 }
 
 /// A thread for what is slow and seldom, the directory and looking up seeds, with a runtime for

@@ -51,12 +51,17 @@ pub(crate) fn check_filter(directives: &str) -> Result<(), String> {
     filter(directives).map(|_| ())
 }
 
-/// Sends log lines to stderr from now on. The first call counts; later ones change nothing.
+/// Sends log lines to stderr from now on; what can't be written there is lost. The first call
+/// counts; later ones change nothing.
 ///
 /// # Errors
 /// As [`check_filter`].
 pub(crate) fn start(directives: &str, format: LogFormat) -> Result<(), String> {
-    let builder = fmt().with_env_filter(filter(directives)?).with_writer(std::io::stderr);
+    let builder = fmt()
+        .with_env_filter(filter(directives)?)
+        .with_writer(std::io::stderr)
+        // It would tell stderr that stderr can't be written to, and panic when that fails.
+        .log_internal_errors(false);
     let started = match format {
         LogFormat::Text => builder.with_ansi(colours()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

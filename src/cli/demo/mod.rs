@@ -69,11 +69,11 @@ Exit codes:
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = EXIT_HELP)]
 pub struct DemoArgs {
-    /// Number of peers, each a process of its own
+    /// Number of peers, each a process of its own; 2 to 32
     #[arg(long, default_value_t = 5, value_name = "N",
           value_parser = RangedU64ValueParser::<usize>::new().range(PEERS_MIN..=PEERS_MAX))]
     pub peers: usize,
-    /// How long the peers publish, in seconds
+    /// How long the peers publish, in seconds; 5 to 600
     #[arg(long, default_value_t = 20, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(SECONDS_MIN..=SECONDS_MAX))]
     pub seconds: u64,

@@ -1,7 +1,7 @@
 //! The demo's last word: what was published, applied, lost, and how fast, for people or machines.
 //!
 //! In: the ledger's [`Verdict`] and what the parent measured. Out: text. The JSON object is part of
-//! the interface: fields are added, not renamed, and `version` grows when one changes its meaning.
+//! the interface: fields are added, not renamed, and `schema` grows when one changes its meaning.
 
 use std::fmt::{self, Write};
 
@@ -12,7 +12,7 @@ use super::text::{count, nanos};
 use crate::journal::Verdict;
 
 /// Version of the JSON object.
-const VERSION: u32 = 1;
+const SCHEMA: u32 = 1;
 
 /// How long records took from the publish call until they were applied, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -62,7 +62,7 @@ pub(super) struct LifeOutcome {
 /// Everything the demo found out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Outcome {
-    pub(super) version: u32,
+    pub(super) schema: u32,
     /// Whether all that was promised was kept.
     pub(super) ok: bool,
     pub(super) interrupted: bool,
@@ -113,7 +113,7 @@ impl Outcome {
             outcome.flushes = life.flushes;
         }
         let mut outcome = Self {
-            version: VERSION,
+            schema: SCHEMA,
             ok: false,
             interrupted: course.interrupted,
             peers: course.peers,
@@ -352,7 +352,7 @@ nothing lost, though a peer was killed while it published
     fn machines_get_one_object() {
         let json = outcome(course(), 3).to_json().unwrap();
         let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(value["version"], 1);
+        assert_eq!(value["schema"], 1);
         assert_eq!((&value["lost"], &value["ok"]), (&3.into(), &false.into()));
         assert_eq!(value["latency_us"]["p999"], 1_300.0);
         assert_eq!(value["lives"][2]["restarted"], true);

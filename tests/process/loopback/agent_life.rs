@@ -124,3 +124,30 @@ fn a_seed_that_does_not_resolve_is_a_warning_and_the_agent_runs() {
     publish(&agent, "key", 10);
     wait_until("it works", SOON, || agent.status().is_ok_and(|status| status["head"] == 10));
 }
+
+#[test]
+fn an_agent_whose_log_nobody_reads_lives_on() {
+    let reader = loopback_mesh(&["a"]).remove(0);
+    let mut command = Command::new(WEFT);
+    command.args(["agent", "--name", "p", "--bind", "127.0.0.1:0", "--http", "off", "--seed"]);
+    command.arg(reader.mesh().to_string()).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut unread = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
+    drop(unread.stderr.take());
+    wait_until("it is a member", SOON, || reader.alive() == 2);
+    let pid = libc::pid_t::try_from(unread.id()).expect("process ids are positive");
+    // SAFETY: a plain system call. The child has not been waited for, so the id is its own.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    let ended = unread.wait().expect("our own child");
+    assert_eq!(ended.code(), Some(0));
+    wait_until("it has left", SOON, || {
+        names_in_state(&reader, "left").is_some_and(|names| names.contains("p"))
+    });
+}
+
+#[test]
+fn that_no_seed_answers_is_logged_unasked() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let seed = silent.local_addr().expect("an address");
+    let agent = Agent::start(loopback_agent("a").with("--seed", seed));
+    wait_until("its log says so", SOON, || agent.log().contains("no seed answers"));
+}
