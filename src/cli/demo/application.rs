@@ -24,6 +24,8 @@ use crate::mesh::monotonic_nanos;
 const READS_PER_WRITE: u32 = 4;
 /// A writer that was held up (flow control, a stopped machine) catches up at most this much.
 const CATCH_UP_MAX: Duration = Duration::from_secs(1);
+/// Stale values that a node tells of. One is too many.
+const STALE_TOLD_MAX: usize = 1_000;
 /// Bits of a value below the life that wrote it: more writes than a demo can make.
 const VALUE_LIFE_SHIFT: u32 = 40;
 
@@ -128,13 +130,22 @@ fn key_stream(args: &NodeArgs) -> anyhow::Result<KeyStream> {
     })
 }
 
-/// Compares what is cached with what the store holds: keys compared, keys stale.
-pub(super) fn compare(cache: &Cache<u64>, store: &Store, keys: u32) -> io::Result<(u64, u64)> {
-    let (mut checked, mut stale) = (0, 0);
+/// Which life wrote this value, and which of its writes that was, from 1.
+pub(super) const fn writer(value: u64) -> (u64, u64) {
+    ((value >> VALUE_LIFE_SHIFT).wrapping_sub(1), value & ((1 << VALUE_LIFE_SHIFT) - 1))
+}
+
+/// Compares what is cached with what the store holds: keys compared, and the store's values where
+/// they differ, as far as there is room.
+pub(super) fn compare(cache: &Cache<u64>, store: &Store, keys: u32) -> io::Result<(u64, Vec<u64>)> {
+    let (mut checked, mut stale) = (0, Vec::new());
     for key in 0..keys {
         if let Some(cached) = cache.get(spell(key)) {
             checked += 1;
-            stale += u64::from(cached != store.read(key)?);
+            let stored = store.read(key)?;
+            if cached != stored && stale.len() < STALE_TOLD_MAX {
+                stale.push(stored);
+            }
         }
     }
     Ok((checked, stale))

@@ -109,8 +109,8 @@ pub(super) struct Report {
     pub(super) publishing: bool,
     /// Cached keys compared with the store after `check`.
     pub(super) checked: Option<u64>,
-    /// How many of them were stale.
-    pub(super) stale: u64,
+    /// What the store holds where they were stale.
+    pub(super) stale: Vec<u64>,
     /// Why it can't go on.
     pub(super) error: Option<String>,
 }

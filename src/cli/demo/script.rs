@@ -21,7 +21,7 @@ use super::node::{NodeArgs, Order};
 use super::screen::{Row, Screen, State};
 use super::store::Store;
 use super::text::count;
-use super::verdict::{Course, Latency, LifeOutcome, Outcome};
+use super::verdict::{Course, Latency, LifeOutcome, Outcome, is_untold};
 use crate::journal::{Owed, Verdict};
 
 /// Between two looks at reports, journals and the interrupt flag.
@@ -308,8 +308,12 @@ impl Script {
         let verdict: Verdict = self.fleet.ledger.verdict();
         let mut all = latencies();
         let mut lives = Vec::new();
+        let mut stale_untold = 0;
         for (index, node) in self.fleet.nodes.iter().enumerate() {
             all += &node.latencies;
+            let stale = &node.report.stale;
+            let untold = stale.iter().filter(|stored| is_untold(**stored, &verdict)).count();
+            stale_untold += untold as u64;
             lives.push(LifeOutcome {
                 name: node.name.clone(),
                 pid: node.pid(),
@@ -322,12 +326,13 @@ impl Script {
                 duplicates: 0,
                 flushes: 0,
                 checked: node.report.checked,
-                stale: node.report.stale,
+                stale: (stale.len() - untold) as u64,
                 latency_us: Latency::of(&node.latencies),
             });
         }
         let mut outcome = Outcome::new(self.course, &verdict, lives);
         outcome.latency_us = Latency::of(&all);
+        outcome.stale_untold = stale_untold;
         outcome
     }
 }
