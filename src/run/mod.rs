@@ -183,6 +183,7 @@ impl Running {
     }
 
     /// Waits until the loop has ended, however it ends.
+    #[cfg(feature = "cli")]
     pub(crate) async fn ended(&self) {
         self.commands.closed().await;
     }
