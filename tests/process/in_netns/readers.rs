@@ -154,7 +154,7 @@ impl Readers {
                 reader.tell("check");
                 std::thread::sleep(POLL);
                 let held = said["checked"].as_u64().is_some_and(|keys| keys > KEYS_HELD_MIN);
-                let done = held && said["stale"] == 0;
+                let done = held && said["stale"].as_array().is_some_and(Vec::is_empty);
                 if !done {
                     eprintln!("host {host}: checked {}, stale {}", said["checked"], said["stale"]);
                 }
