@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 
 use super::client::{Client, ClientArgs};
 use super::exit::{EXIT_CODES_HELP, Failure, NO};
@@ -27,8 +28,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 {EXIT_CODES_HELP}"
 ))]
 pub(super) struct WaitArgs {
-    /// At least so many peers are alive, this one included
-    #[arg(long, value_name = "N")]
+    /// At least so many peers are alive, this one included; 1 or more
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     members: Option<usize>,
     /// Every gate of readiness is open (the default when nothing else is asked for)
     #[arg(long)]

@@ -87,9 +87,9 @@ impl Waker {
     }
 }
 
-/// Waits until a datagram could be sent; false when the time is up.
-pub(super) fn until_writable(socket: &UdpSocket, timeout: Duration) -> bool {
-    look(&mut [PollFd::new(socket, PollFlags::OUT)], Some(timeout))
+/// Waits until a datagram could be sent, or the time is up. It may end early.
+pub(super) fn until_writable(socket: &UdpSocket, timeout: Duration) {
+    look(&mut [PollFd::new(socket, PollFlags::OUT)], Some(timeout));
 }
 
 /// Whether something was seen in time; a signal ends it early.

@@ -215,6 +215,14 @@ impl Host {
         ip(&["-n", &self.namespace, "link", "set", "eth0", state]);
     }
 
+    /// Lets no more than this out, from now on; what is above it waits in the queue of the
+    /// interface, and is charged to its sender's send buffer.
+    pub(crate) fn slow_down(&self, kilobits_per_second: u32) {
+        let rate = format!("{kilobits_per_second}kbit");
+        let queue = ["root", "tbf", "rate", &rate, "burst", "1600", "limit", "10000000"];
+        run(self.command("tc").args(["qdisc", "add", "dev", "eth0"]).args(queue));
+    }
+
     fn iptables(&self, args: &[&str]) -> String {
         let mut command = self.command("iptables");
         // Waits for the lock that all iptables of the machine share.
@@ -236,16 +244,24 @@ pub(crate) fn connect_in(
     to: SocketAddr,
     timeout: Duration,
 ) -> io::Result<TcpStream> {
+    inside(namespace, move || TcpStream::connect_timeout(&to, timeout))?
+}
+
+/// Runs this inside of a namespace. Sockets and threads that it makes stay there.
+///
+/// # Panics
+/// When it does.
+pub(crate) fn inside<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> io::Result<T> {
     let namespace = File::open(format!("/run/netns/{namespace}"))?;
-    // A thread that changes its namespace is of no other use, so one is made for it.
-    let connect = move || {
+    let enter = move || {
         // SAFETY: a plain system call on a file that is open; it changes this thread only.
         if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        TcpStream::connect_timeout(&to, timeout)
+        Ok(act())
     };
-    std::thread::spawn(connect).join().map_err(|_| io::Error::other("the thread panicked"))?
+    // A thread that changes its namespace is of no other use, so one is made for it.
+    std::thread::scope(|scope| scope.spawn(enter).join().expect("no panic inside"))
 }
 
 fn ip(args: &[&str]) -> String {
@@ -264,7 +280,7 @@ fn complaint(output: &Output) -> String {
 
 /// Fails, and says what to do, when the tests cannot run here. They never pass by not running.
 fn demand_tools() {
-    let missing: Vec<&str> = [("ip", "iproute2"), ("iptables", "iptables")]
+    let missing: Vec<&str> = [("ip", "iproute2"), ("tc", "iproute2"), ("iptables", "iptables")]
         .into_iter()
         .filter(|(tool, _)| Command::new(tool).arg("-V").output().is_err())
         .map(|(_, package)| package)

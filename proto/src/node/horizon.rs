@@ -36,7 +36,8 @@ impl Node {
     }
 
     /// Whether the horizon leaves this stream out, as its origin could not be reached and has not been
-    /// caught up with: then what it says does not hold for that one. A stream nobody here has heard of counts as left out while any is.
+    /// caught up with: then what it says does not hold for that one. A stream nobody here has heard of
+    /// counts as left out while any is.
     #[must_use]
     pub fn leaves_out(&self, origin: Origin) -> bool {
         self.horizon.leaves_out(origin, &self.streams)

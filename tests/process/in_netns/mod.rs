@@ -10,8 +10,10 @@ mod timing;
 
 use std::time::{Duration, Instant};
 
+use weft::Mesh;
+
 use crate::agents::{Agent, AgentSpec, wait_until};
-use crate::netns::{Cut, Net};
+use crate::netns::{Cut, Net, inside};
 use crate::support::{
     SOON, Vector, WEFT, flushes, metric_of_all, publish, publish_on_all, wait_for_agreement,
     wait_for_convergence, wait_for_vector,
@@ -93,6 +95,31 @@ fn everyone_gets_everything_at_5_and_at_20_percent_loss() {
     }
     assert_eq!(flushes(&agents), flushed, "nothing was given up");
     assert!(metric_of_all(&agents, "weft_pulls_sent_total") > 50.0, "there was loss to repair");
+}
+
+#[test]
+fn everyone_gets_everything_from_a_peer_whose_send_buffer_is_full() {
+    const RECORDS: usize = 20_000;
+    let net = Net::new(3);
+    let writer = &net.hosts()[2];
+    // Of the kernel's least size, before a line that is slower than who publishes.
+    writer.slow_down(2_000);
+    let agents: Vec<Agent> = (0..2)
+        .map(|host| Agent::start(agent_on(&net, host).with("--seed", net.hosts()[0].addr(PORT))))
+        .collect();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mesh = Mesh::builder("weft").name("writer").bind(writer.addr(PORT)).insecure(true);
+    let mesh = mesh.seed(net.hosts()[0].addr(PORT).to_string()).socket_buffer(4_096);
+    let mesh = inside(writer.namespace(), || runtime.block_on(mesh.start()));
+    let mesh = mesh.expect("a namespace").expect("a mesh");
+    wait_until("all are there", SOON, || agents.iter().all(|agent| agent.alive() == 3));
+
+    let cache = mesh.cache::<()>("default").expect("a cache");
+    for n in 0..RECORDS {
+        cache.invalidate(format!("burst-{n}")).expect("it waits where there is no room");
+    }
+    wait_for_convergence(&agents, RECORDS as u64, SOON);
+    wait_until("it says that it was full", SOON, || mesh.metrics().packets_unsent > 0);
 }
 
 #[test]
