@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::netns::{Host, connect_in};
+use crate::netns::{Host, inside};
 
 /// An agent prints its addresses within this time, on a machine that is busy with other tests.
 const START_WAIT: Duration = Duration::from_secs(20);
@@ -216,9 +216,10 @@ impl Agent {
     }
 
     fn request(&self, method: &str, path: &str, body: &str) -> io::Result<String> {
+        let connect = || TcpStream::connect_timeout(&self.http, HTTP_WAIT);
         let mut stream = match &self.spec.namespace {
-            Some(namespace) => connect_in(namespace, self.http, HTTP_WAIT)?,
-            None => TcpStream::connect_timeout(&self.http, HTTP_WAIT)?,
+            Some(namespace) => inside(namespace, connect)?,
+            None => connect()?,
         };
         stream.set_read_timeout(Some(HTTP_WAIT))?;
         stream.set_write_timeout(Some(HTTP_WAIT))?;

@@ -15,12 +15,11 @@ pub(crate) mod tap;
 
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::{self, Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 /// Names of everything begin so; then the process, the net, the part.
 const PREFIX: &str = "wf";
@@ -238,30 +237,22 @@ impl Host {
     }
 }
 
-/// Connects from inside of a namespace, where its loopback is. The socket stays there.
-pub(crate) fn connect_in(
+/// Runs something in a namespace; sockets stay in the one they were made in, and so do threads.
+pub(crate) fn inside<T: Send>(
     namespace: &str,
-    to: SocketAddr,
-    timeout: Duration,
-) -> io::Result<TcpStream> {
-    inside(namespace, move || TcpStream::connect_timeout(&to, timeout))?
-}
-
-/// Runs this inside of a namespace. Sockets and threads that it makes stay there.
-///
-/// # Panics
-/// When it does.
-pub(crate) fn inside<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> io::Result<T> {
+    run: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
     let namespace = File::open(format!("/run/netns/{namespace}"))?;
-    let enter = move || {
+    let enter = || {
         // SAFETY: a plain system call on a file that is open; it changes this thread only.
         if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(act())
+        run()
     };
     // A thread that changes its namespace is of no other use, so one is made for it.
-    std::thread::scope(|scope| scope.spawn(enter).join().expect("no panic inside"))
+    let ended = std::thread::scope(|scope| scope.spawn(enter).join());
+    ended.map_err(|_| io::Error::other("the thread panicked"))?
 }
 
 fn ip(args: &[&str]) -> String {

@@ -3,7 +3,6 @@
 //! In: a [`Net`]. Out: the payload of every UDP datagram, in order; some more than once, since each
 //! crosses several ports of the bridge. What the kernel joined for segmentation is left joined.
 
-use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -11,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use super::{Host, Net};
+use super::{Host, Net, inside};
 
 /// Bytes of the tap's buffer in the kernel: some seconds of what a test sends.
 const BUFFER_BYTES: libc::c_int = 64 << 20;
@@ -77,23 +76,6 @@ pub(crate) fn volley(socket: &UdpSocket, packets: &[Vec<u8>]) -> u32 {
     // SAFETY: messages, parts and packets live through the call, which only reads the packets.
     let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
     u32::try_from(sent).unwrap_or(0)
-}
-
-/// Runs something in a namespace; sockets stay in the one they were made in, and so do threads.
-pub(crate) fn inside<T: Send + 'static>(
-    namespace: &str,
-    run: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let namespace = File::open(format!("/run/netns/{namespace}"))?;
-    // A thread that changes its namespace is of no other use, so one is made for it.
-    let thread = std::thread::spawn(move || {
-        // SAFETY: a plain system call on a file that is open; it changes this thread only.
-        if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        run()
-    });
-    thread.join().map_err(|_| io::Error::other("the thread panicked"))?
 }
 
 /// A socket that gets every frame of its namespace, before the bridge takes it away.

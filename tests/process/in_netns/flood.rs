@@ -8,6 +8,7 @@
 //! `WEFT_FLOOD_ROUNDS` and `WEFT_FLOOD_RATE` say how many rounds, and how many packets a second.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,8 @@ use weft_proto::wire::packet::HEADER_BYTES;
 use super::PORT;
 use super::sealed::{KEY, packets};
 use super::timing::{Load, Meshes, median, quantile, setting};
-use crate::netns::Net;
-use crate::netns::tap::{Tap, inside, socket_on, volley};
+use crate::netns::tap::{Tap, socket_on, volley};
+use crate::netns::{Net, inside};
 
 const PEERS: usize = 3;
 /// The peer that is flooded; the first one publishes.
@@ -74,8 +75,12 @@ fn a_flood_is_measured_at_a_peer_and_beside_it() {
                 Arm::Sink => drain.local_addr().ok(),
                 Arm::Victim => Some(meshes.meshes[VICTIM].status().addr),
             };
-            let figures = measure(&mut meshes, |over| {
-                target.map_or(0.0, |to| flood(&attacker, to, rate, &ammunition, over))
+            let figures = measure(&mut meshes, |until| match target {
+                Some(to) => flood(&attacker, to, rate, &ammunition, until),
+                None => {
+                    until.begun.wait();
+                    0.0
+                }
             });
             println!(
                 "round {round} {arm:?}: p50 {:.0} us, p99 {:.0} us, at the victim {:.0} us, {:.0} packets/s",
@@ -115,15 +120,21 @@ fn a_flood_is_measured_at_a_peer_and_beside_it() {
     );
 }
 
+/// A flood is under way from before the first record until after the last.
+struct Until {
+    /// Where publisher and attacker meet.
+    begun: Barrier,
+    over: AtomicBool,
+}
+
 /// Publishes while `beside` runs in a thread of its own, until all receivers have all.
-fn measure(meshes: &mut Meshes, beside: impl FnOnce(&AtomicBool) -> f64 + Send) -> Figures {
-    let over = AtomicBool::new(false);
+fn measure(meshes: &mut Meshes, beside: impl FnOnce(&Until) -> f64 + Send) -> Figures {
+    let until = Until { begun: Barrier::new(2), over: AtomicBool::new(false) };
     std::thread::scope(|scope| {
-        let flood = scope.spawn(|| beside(&over));
-        // The flood is under way before the first record.
-        std::thread::sleep(Duration::from_millis(200));
+        let flood = scope.spawn(|| beside(&until));
+        until.begun.wait();
         let delays = meshes.publish(LOAD);
-        over.store(true, Ordering::Release);
+        until.over.store(true, Ordering::Release);
         let sent = flood.join().expect("the attacker does not panic");
         Figures {
             p50: quantile(0.5, delays.at.concat()),
@@ -165,15 +176,19 @@ fn flood(
     to: SocketAddr,
     rate: u32,
     ammunition: &[Vec<u8>],
-    over: &AtomicBool,
+    until: &Until,
 ) -> f64 {
     socket.connect(to).expect("the host has a network");
     let (begin, mut sent) = (Instant::now(), 0_u32);
-    while !over.load(Ordering::Acquire) {
+    let mut begun = false;
+    while !until.over.load(Ordering::Acquire) {
         let due = f64::from(sent) / f64::from(rate);
         std::thread::sleep(Duration::from_secs_f64(due).saturating_sub(begin.elapsed()));
         let at = sent as usize % (AMMUNITION - VOLLEY);
         sent += volley(socket, &ammunition[at..at + VOLLEY]);
+        if !std::mem::replace(&mut begun, true) {
+            until.begun.wait();
+        }
     }
     f64::from(sent) / begin.elapsed().as_secs_f64()
 }

@@ -10,10 +10,10 @@ mod timing;
 
 use std::time::{Duration, Instant};
 
-use weft::Mesh;
+use weft::{Mesh, MeshBuilder};
 
 use crate::agents::{Agent, AgentSpec, wait_until};
-use crate::netns::{Cut, Net, inside};
+use crate::netns::{Cut, Host, Net, inside};
 use crate::support::{
     SOON, Vector, WEFT, flushes, metric_of_all, publish, publish_on_all, wait_for_agreement,
     wait_for_convergence, wait_for_vector,
@@ -46,6 +46,15 @@ fn seeded_with(net: &Net, spec: impl Fn(usize) -> AgentSpec) -> Vec<Agent> {
         hosts.map(|host| Agent::start(spec(host).with("--seed", seed))).collect();
     wait_for_agreement(&agents);
     agents
+}
+
+/// Starts a mesh of this process whose threads and sockets are on a host.
+fn start_on(host: &Host, builder: MeshBuilder) -> Mesh {
+    let started = inside(host.namespace(), || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(builder.start()).map_err(std::io::Error::other)
+    });
+    started.expect("the host has the port")
 }
 
 /// Lets the rest of a fault's time pass: its length is the scenario, nothing is waited for.
@@ -107,11 +116,9 @@ fn everyone_gets_everything_from_a_peer_whose_send_buffer_is_full() {
     let agents: Vec<Agent> = (0..2)
         .map(|host| Agent::start(agent_on(&net, host).with("--seed", net.hosts()[0].addr(PORT))))
         .collect();
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mesh = Mesh::builder("weft").name("writer").bind(writer.addr(PORT)).insecure(true);
-    let mesh = mesh.seed(net.hosts()[0].addr(PORT).to_string()).socket_buffer(4_096);
-    let mesh = inside(writer.namespace(), || runtime.block_on(mesh.start()));
-    let mesh = mesh.expect("a namespace").expect("a mesh");
+    let builder = Mesh::builder("weft").name("writer").bind(writer.addr(PORT)).insecure(true);
+    let seed = net.hosts()[0].addr(PORT).to_string();
+    let mesh = start_on(writer, builder.seed(seed).socket_buffer(4_096));
     wait_until("all are there", SOON, || agents.iter().all(|agent| agent.alive() == 3));
 
     let cache = mesh.cache::<()>("default").expect("a cache");

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use weft::{Key, MemberState, Mesh, Watch, WatchBatch, WatchFilter, monotonic_nanos};
 
-use super::PORT;
+use super::{PORT, start_on};
 use crate::netns::Net;
-use crate::netns::tap::inside;
 use crate::support::{NAMESPACE, SOON};
 
 /// What was applied is looked at this often: to be woken for each batch would be work that no
@@ -137,7 +136,7 @@ pub(super) fn alive(mesh: &Mesh) -> usize {
     mesh.members().iter().filter(|member| member.state == MemberState::Alive).count()
 }
 
-/// A mesh of this process whose threads and sockets are on a host.
+/// One of the meshes that are measured.
 fn mesh_on(net: &Net, n: usize, key: Option<Key>) -> Mesh {
     let builder = Mesh::builder("weft")
         .name(format!("host-{n}"))
@@ -148,11 +147,7 @@ fn mesh_on(net: &Net, n: usize, key: Option<Key>) -> Mesh {
         Some(key) => builder.key(key),
         None => builder.insecure(true),
     };
-    let started = inside(net.hosts()[n].namespace(), move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(builder.start()).map_err(std::io::Error::other)
-    });
-    started.expect("the host has the port")
+    start_on(&net.hosts()[n], builder)
 }
 
 /// When each call was made.
