@@ -78,12 +78,11 @@ async fn live(config: AgentConfig) -> Result<ExitCode, Failure> {
         notify("STOPPING=1");
         tokio::select! {
             left = tokio::time::timeout(LEAVE_TIMEOUT, mesh.leave()) => match left {
-                Ok(report) if !report.confirmed && mesh.metrics().records_issued > 0 => {
-                    warn!(waited = ?report.waited, "left, and no peer confirmed the last records: \
-                        whoever did not get them has them in no other way");
+                Ok(report) if report.confirmed || mesh.metrics().records_issued == 0 => {
+                    info!(confirmed = report.confirmed, waited = ?report.waited, "left");
                 }
-                Ok(report) => info!(confirmed = report.confirmed, waited = ?report.waited, "left"),
-                Err(_) => warn!(timeout = ?LEAVE_TIMEOUT, "left without waiting any longer"),
+                // It took too long, or was in vain.
+                _ => warn!("left, and no peer confirmed the last records: what none has got is lost"),
             },
             never = signals.end_at_once() => match never {},
         }

@@ -280,11 +280,9 @@ impl Agent {
         log.tail.iter().map(|line| format!("{line}\n")).collect()
     }
 
-    fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.child.id()).expect("process ids are positive i32");
-        // SAFETY: a plain system call. The child has not been waited for, so the id is its own.
-        let result = unsafe { libc::kill(pid, signal) };
-        assert_eq!(result, 0, "signal {signal} to {pid}: {}", io::Error::last_os_error());
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, number: i32) {
+        signal(&self.child, number);
     }
 
     fn end(&mut self) {
@@ -315,6 +313,14 @@ pub(crate) fn wait_until(what: &str, deadline: Duration, mut done: impl FnMut() 
         assert!(begin.elapsed() < deadline, "not within {deadline:?}: {what}");
         std::thread::sleep(POLL);
     }
+}
+
+/// Sends a signal to a process of ours that nobody has waited for yet.
+pub(crate) fn signal(child: &Child, number: i32) {
+    let pid = i32::try_from(child.id()).expect("process ids are positive i32");
+    // SAFETY: a plain system call. The child has not been waited for, so the id is its own.
+    let result = unsafe { libc::kill(pid, number) };
+    assert_eq!(result, 0, "signal {number} to {pid}: {}", io::Error::last_os_error());
 }
 
 /// Reads the log until the agent closes it.

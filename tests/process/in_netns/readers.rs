@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::agents::{POLL, wait_until};
+use crate::agents::{POLL, signal, wait_until};
 use crate::netns::{Cut, Net};
 use crate::support::{SOON, WEFT};
 
@@ -79,12 +79,6 @@ impl Reader {
     /// What it said last; it says something five times a second.
     fn says(&self) -> Value {
         self.report.lock().expect("no panic under the lock").clone()
-    }
-
-    fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.child.id()).expect("process ids are positive i32");
-        // SAFETY: a plain system call. The child has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 }
 
@@ -192,10 +186,10 @@ fn caches_hold_the_truth_after_a_partition_one_way_and_one_both_ways_under_const
 #[test]
 fn caches_hold_the_truth_after_a_kill_a_stop_and_beside_a_tiny_buffer_under_constant_writes() {
     let mut readers = Readers::start(5, &["--socket-buffer", "4096"]);
-    readers.readers[1].signal(libc::SIGSTOP);
+    signal(&readers.readers[1].child, libc::SIGSTOP);
     readers.restart(2);
     std::thread::sleep(FAULT + FAULT / 2);
-    readers.readers[1].signal(libc::SIGCONT);
+    signal(&readers.readers[1].child, libc::SIGCONT);
     readers.wait_until_all_are_there();
     readers.readers[2].tell("start");
     std::thread::sleep(FAULT / 3);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::agents::{Agent, wait_until};
+use crate::agents::{Agent, signal, wait_until};
 use crate::support::{
     NAMESPACE, SOON, WEFT, loopback_agent, loopback_mesh, names_in_state, publish, publish_on_all,
     wait_for_agreement, wait_for_convergence, wait_for_vector,
@@ -134,9 +134,7 @@ fn an_agent_whose_log_nobody_reads_lives_on() {
     let mut unread = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
     drop(unread.stderr.take());
     wait_until("it is a member", SOON, || reader.alive() == 2);
-    let pid = libc::pid_t::try_from(unread.id()).expect("process ids are positive");
-    // SAFETY: a plain system call. The child has not been waited for, so the id is its own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    signal(&unread, libc::SIGTERM);
     let ended = unread.wait().expect("our own child");
     assert_eq!(ended.code(), Some(0));
     wait_until("it has left", SOON, || {
@@ -150,4 +148,16 @@ fn that_no_seed_answers_is_logged_unasked() {
     let seed = silent.local_addr().expect("an address");
     let agent = Agent::start(loopback_agent("a").with("--seed", seed));
     wait_until("its log says so", SOON, || agent.log().contains("no seed answers"));
+}
+
+#[test]
+fn who_leaves_before_anybody_has_confirmed_its_records_says_so() {
+    let mut agents = loopback_mesh(&["leaver", "killed"]);
+    let _ = agents.remove(1).kill();
+    let leaver = agents.remove(0);
+    publish(&leaver, "key", 1);
+    leaver.signal(libc::SIGTERM);
+    wait_until("its log says so", SOON, || {
+        leaver.log().contains("no peer confirmed the last records")
+    });
 }

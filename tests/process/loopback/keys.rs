@@ -13,7 +13,7 @@ use weft::{Mesh, StartError, new_key};
 use weft_proto::error::DropReason;
 
 use super::{all_see_each_other, applied, eventually, peer, start};
-use crate::agents::{Agent, AgentSpec, wait_until};
+use crate::agents::{Agent, AgentSpec, signal, wait_until};
 use crate::support::{
     SOON, WEFT, flushes, loopback_agent, publish, wait_for_agreement, wait_for_convergence,
 };
@@ -162,9 +162,7 @@ fn everything_said(spec: &AgentSpec, meanwhile: impl FnOnce(&str)) -> String {
     let answers = || weft(&["keys", "list", "--agent", &url]).status.success();
     wait_until("the agent answers", SOON, answers);
     meanwhile(&url);
-    let pid = i32::try_from(child.id()).expect("process ids are positive i32");
-    // SAFETY: a plain system call; the child has not been waited for, so the id is its own.
-    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    signal(&child, libc::SIGTERM);
     assert!(child.wait().expect("our own child").success());
     reader.join().expect("no panic").expect("text")
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use weft::{Behind, Mesh, Token};
 
 use super::{all_see_each_other, applied, eventually, peer, start};
-use crate::agents::{Agent, POLL, wait_until};
+use crate::agents::{Agent, POLL, signal, wait_until};
 use crate::support::{SOON, WEFT, loopback_agent, wait_for_agreement};
 
 /// Longer than a fresh horizon is old, on a busy machine too.
@@ -108,12 +108,6 @@ impl Reader {
         self.ask();
         self.answer()
     }
-
-    fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.child.id()).expect("process ids are positive i32");
-        // SAFETY: a plain system call. The child has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-    }
 }
 
 impl Drop for Reader {
@@ -160,14 +154,14 @@ fn the_first_read_of_a_process_that_was_stopped_refuses_what_is_too_old() {
 
     // Both stop, so that nothing new can be proven before the first read.
     agent.pause();
-    reader.signal(libc::SIGSTOP);
+    signal(&reader.child, libc::SIGSTOP);
     wait_until("both have stopped", SOON, || {
         has_stopped(agent.pid()) && has_stopped(reader.child.id())
     });
     let stopped = Instant::now();
     reader.ask();
     wait_until("it was stopped for longer than the bound", SOON, || stopped.elapsed() > BOUND);
-    reader.signal(libc::SIGCONT);
+    signal(&reader.child, libc::SIGCONT);
     assert_eq!(reader.answer(), "miss");
 
     agent.resume();
