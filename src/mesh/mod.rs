@@ -306,7 +306,8 @@ impl Mesh {
     }
 
     /// Leaves the mesh: sends what was published, waits up to two seconds until a peer has
-    /// confirmed it, says goodbye and stops. Further writes are refused, reads go on,
+    /// confirmed it, says goodbye and stops. It takes three seconds at most, also where the first
+    /// records still wait until the members know their stream. Further writes are refused, reads go on,
     /// and so do fills: but nothing tells these caches any more what others write. Who goes on
     /// reading needs `max_staleness`.
     pub async fn leave(&self) -> LeaveReport {
